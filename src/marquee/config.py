@@ -1,0 +1,207 @@
+"""
+Settings: the only reader of the environment.
+
+Every setting is an environment variable `MARQUEE_<NAME>`; nested ones are joined by two underscores
+(`MARQUEE_DATABASE__URL`). A `.env` file in the working directory is read too. `docs/configuration.md` is
+generated from these classes.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from marquee.errors import ConfigError
+
+__all__ = ["Paths", "Settings", "load_settings"]
+
+PLACEHOLDERS = {"changeme", "change-me", "secret", "password", "your-key", "xxx"}
+
+
+class DatabaseSettings(BaseModel):
+    """PostgreSQL."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="`postgresql://user:password@host:port/name` of a server (PostgreSQL 15 or newer). "
+        "Unset: Marquee starts its own, embedded one in its home.",
+    )
+    pool_size: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Connections kept per process.")
+    connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = Field(
+        5, description="How long a connection attempt may take."
+    )
+    statement_timeout_seconds: Annotated[int, Field(ge=0)] = Field(
+        0, description="How long one statement of the API may take; 0: no limit."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _postgres_only(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql:// (PostgreSQL is the only database Marquee speaks)")
+        return value
+
+
+class TmdbSettings(BaseModel):
+    """The TMDB API, source of the catalogue."""
+
+    bearer_token: SecretStr | None = Field(None, description="TMDB API read access token (v4).")
+    api_key: SecretStr | None = Field(
+        None, description="TMDB API key (v3); used when no bearer token is set."
+    )
+    base_url: str = Field("https://api.themoviedb.org/3", description="Address of the API.")
+    language: str = Field("en-US", description="Language of titles and overviews, e.g. `ko-KR`.")
+    region: str | None = Field(None, description="ISO 3166-1 country whose popular list is read, e.g. `KR`.")
+    movies: Annotated[int, Field(ge=1, le=10_000)] = Field(200, description="Popular movies to ingest.")
+    requests_per_second: Annotated[float, Field(gt=0, le=40)] = Field(
+        40.0, description="Request rate shared by all tasks; TMDB allows about 40."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Time-out of one request.")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(6, description="Tries of one request in all.")
+
+    @field_validator("bearer_token", "api_key")
+    @classmethod
+    def _no_placeholder(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().strip().lower() in PLACEHOLDERS:
+            raise ValueError("is a placeholder; set a real key or leave it unset")
+        return value
+
+    @property
+    def configured(self) -> bool:
+        """Whether a key is set."""
+        return self.bearer_token is not None or self.api_key is not None
+
+
+class AudienceSettings(BaseModel):
+    """The virtual audience that stands in for users until there are real ones."""
+
+    users: Annotated[int, Field(ge=1)] = Field(300, description="Virtual users.")
+    days: Annotated[int, Field(ge=1, le=3650)] = Field(90, description="Days of simulated viewing.")
+    interactions_per_user: Annotated[float, Field(gt=0)] = Field(
+        9.7, description="Mean interactions of a user."
+    )
+    seed: int = Field(0, description="Seed: the same seed gives the same audience.")
+
+
+class LogSettings(BaseModel):
+    """Logs, written to standard error by commands and to standard output by servers."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level written.")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+
+class WorkerSettings(BaseModel):
+    """The process that runs pipelines."""
+
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Pipelines run at a time.")
+    stalled_seconds: Annotated[int, Field(ge=2, le=600)] = Field(
+        10, description="A run whose worker has been silent this long is taken up again."
+    )
+
+
+class MlflowSettings(BaseModel):
+    """Experiment tracking."""
+
+    tracking_uri: str | None = Field(
+        None, description="An MLflow server or database. Unset: a database of its own beside Marquee's."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(5001, description="Port of `marquee mlflow`.")
+
+
+class Paths(BaseModel):
+    """Where things live under `MARQUEE_HOME`."""
+
+    home: Path
+
+    @cached_property
+    def postgres(self) -> Path:
+        """Data directory and log of the embedded PostgreSQL."""
+        return self.home / "postgres"
+
+    @cached_property
+    def objects(self) -> Path:
+        """The object directory: raw files, snapshots, bundles."""
+        return self.home / "objects"
+
+    @cached_property
+    def bundles(self) -> Path:
+        """Unpacked, verified bundles, by digest."""
+        return self.home / "bundles"
+
+    @cached_property
+    def checkpoints(self) -> Path:
+        """Training checkpoints, by run."""
+        return self.home / "checkpoints"
+
+    @cached_property
+    def mlflow(self) -> Path:
+        """MLflow artifacts."""
+        return self.home / "mlflow"
+
+    @cached_property
+    def logs(self) -> Path:
+        """Log files of the processes that `marquee up` starts."""
+        return self.home / "logs"
+
+    def as_dict(self) -> dict[str, Path]:
+        """Name → directory, in the order of a listing."""
+        names = ("home", "postgres", "objects", "bundles", "checkpoints", "mlflow", "logs")
+        return {name: getattr(self, name) for name in names}
+
+
+class Settings(BaseSettings):
+    """All settings of Marquee."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MARQUEE_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+    )
+
+    home: Path = Field(
+        Path("~/.marquee"), description="Where Marquee keeps its database, objects, models and logs."
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8000, description="Port of the API.")
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    tmdb: TmdbSettings = Field(default_factory=TmdbSettings)
+    audience: AudienceSettings = Field(default_factory=AudienceSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Where things live."""
+        return Paths(home=self.home)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """
+    Settings from the environment.
+
+    Args:
+        overrides: fields that win over the environment (command-line options).
+
+    Raises:
+        ConfigError: naming each wrong variable and what it must be.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = [
+            f"MARQUEE_{'__'.join(str(part) for part in item['loc']).upper()} {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigError("; ".join(problems), fix="See docs/configuration.md.") from None

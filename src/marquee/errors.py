@@ -1,0 +1,118 @@
+"""
+Every error that Marquee raises on purpose.
+
+    MarqueeError
+    ├─ ConfigError              start-up only: names the setting and the fix
+    ├─ DataError
+    │  ├─ SchemaError           a table or file has not the columns or types it must have
+    │  └─ StaleDataError        facts older than they may be
+    ├─ NotFoundError            unknown item, run, version → 404
+    ├─ ConflictError            the same pipeline already runs → 409
+    ├─ ModelError
+    │  └─ NotFittedError
+    ├─ RegistryError
+    │  ├─ NoChampionError
+    │  └─ IncompatibleBundleError
+    └─ StoreError
+       └─ StoreUnavailableError retryable → 503
+
+Caller mistakes stay `ValueError` and `TypeError`. Each message says what happened, which value, and
+what to do next; `fix` carries the last part where it can be shown on its own.
+"""
+
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "DataError",
+    "IncompatibleBundleError",
+    "MarqueeError",
+    "ModelError",
+    "NoChampionError",
+    "NotFittedError",
+    "NotFoundError",
+    "RegistryError",
+    "SchemaError",
+    "StaleDataError",
+    "StoreError",
+    "StoreUnavailableError",
+]
+
+
+class MarqueeError(Exception):
+    """
+    The root of the tree.
+
+    Args:
+        message: what happened, with the value it happened to.
+        fix: what to do next, one imperative sentence or a command.
+    """
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}" if self.fix else self.message
+
+
+class ConfigError(MarqueeError):
+    """A setting is missing or wrong."""
+
+
+class DataError(MarqueeError):
+    """Input that cannot be used."""
+
+
+class SchemaError(DataError):
+    """A table or file has not the columns or types it must have."""
+
+
+class StaleDataError(DataError):
+    """Facts are older than they may be."""
+
+
+class NotFoundError(MarqueeError):
+    """Something named by the caller does not exist."""
+
+
+class ConflictError(MarqueeError):
+    """
+    The same thing is already under way.
+
+    Args:
+        message: what is under way.
+        run_id: the run that is under way.
+    """
+
+    def __init__(self, message: str, *, run_id: str, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.run_id = run_id
+
+
+class ModelError(MarqueeError):
+    """A model cannot do what was asked."""
+
+
+class NotFittedError(ModelError):
+    """A model was used before `fit`."""
+
+
+class RegistryError(MarqueeError):
+    """A version, bundle or slot is not as it must be."""
+
+
+class NoChampionError(RegistryError):
+    """No bundle is deployed in the slot."""
+
+
+class IncompatibleBundleError(RegistryError):
+    """A bundle does not verify, or is of a format this version cannot read."""
+
+
+class StoreError(MarqueeError):
+    """A database or object store refused."""
+
+
+class StoreUnavailableError(StoreError):
+    """A database or object store cannot be reached now; trying again later may help."""
