@@ -34,6 +34,17 @@ def _floats(values: ArrayLike | None, n: int) -> Vector:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
+def _cast(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
+    try:
+        table = table.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise SchemaError(f"The {what} table cannot be cast: {error}") from error
+    empty = [field.name for field in schema if not field.nullable and table[field.name].null_count]
+    if empty:
+        raise SchemaError(f"The {what} table has nulls in the columns {empty}, which must have none.")
+    return table
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Interactions:
     """
@@ -98,15 +109,12 @@ class Interactions:
         Interactions from a table with (at least) the columns of `schema.INTERACTIONS`.
 
         Raises:
-            SchemaError: a column is missing or cannot be cast.
+            SchemaError: a column is missing or cannot be cast, or holds nulls where it must not.
         """
         missing = [name for name in INTERACTIONS.names if name not in table.column_names]
         if missing:
             raise SchemaError(f"The interactions table lacks the columns {missing}.")
-        try:
-            table = table.select(INTERACTIONS.names).cast(INTERACTIONS)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-            raise SchemaError(f"The interactions table cannot be cast: {error}") from error
+        table = _cast(table, INTERACTIONS, "interactions")
         labels = pa.array([event.label for event in Event])
         codes = pc.index_in(table["event"].combine_chunks(), value_set=labels)
         if codes.null_count:
@@ -199,8 +207,8 @@ class Histories:
     """
     What n users did before the moment of their query: the only thing a model knows of a user.
 
-    Row i owns the events `indptr[i]:indptr[i + 1]`, oldest first (equal times by item id, so that
-    their order carries no information).
+    Row i owns the events `indptr[i]:indptr[i + 1]`, oldest first (equal times by item id and event,
+    so that their order carries no information).
 
     Attributes:
         indptr: (n + 1,) offsets.
@@ -231,7 +239,9 @@ class Histories:
         users = np.asarray(user_ids, dtype=np.int64)
         moments = np.broadcast_to(np.asarray(as_of, dtype=np.int64), users.shape).copy()
         ordered = interactions.take(
-            np.lexsort((interactions.item_ids, interactions.timestamps, interactions.user_ids))
+            np.lexsort(
+                (interactions.events, interactions.item_ids, interactions.timestamps, interactions.user_ids)
+            )
         )
         start = np.searchsorted(ordered.user_ids, users, side="left")
         stop = np.searchsorted(ordered.user_ids, users, side="right")
@@ -268,7 +278,7 @@ class Histories:
         lengths = [len(items) for items in item_ids]
         flat = np.array([item for items in item_ids for item in items], dtype=np.int64)
         position = np.array([i for n in lengths for i in range(n)], dtype=np.int64)
-        users = np.repeat(np.arange(len(item_ids)), lengths)
+        users = np.repeat(np.arange(len(item_ids)), np.array(lengths, dtype=np.int64))
         made = Interactions.of(users, flat, position, events=Event.LIKE)
         moment = int(position.max(initial=0)) + 1
         gathered = cls.gather(made, np.arange(len(item_ids)), moment)
@@ -356,21 +366,21 @@ class Catalog:
         table: at least `item_id` and `title`; absent columns are filled with nulls.
 
     Raises:
-        SchemaError: `item_id` or `title` is missing, a type cannot be cast, or ids repeat.
+        SchemaError: `item_id` or `title` is missing, a type cannot be cast, ids are null or repeat.
     """
 
     def __init__(self, table: pa.Table) -> None:
         missing = [name for name in ("item_id", "title") if name not in table.column_names]
         if missing:
             raise SchemaError(f"The items table lacks the columns {missing}.")
-        columns = [
-            table[field.name].cast(field.type)
-            if field.name in table.column_names
-            else pa.nulls(len(table), field.type)
-            for field in ITEMS
-        ]
-        self.table: pa.Table = pa.table(columns, schema=ITEMS).sort_by("item_id").combine_chunks()
-        self.items = Vocabulary(self.table["item_id"].to_numpy())
+        for name in [field.name for field in ITEMS if field.name not in table.column_names]:
+            table = table.append_column(name, pa.nulls(len(table), ITEMS.field(name).type))
+        table = _cast(table, ITEMS, "items").sort_by("item_id").combine_chunks()
+        try:
+            self.items = Vocabulary(table["item_id"].to_numpy())
+        except ValueError as error:
+            raise SchemaError(f"The items table is not a set: {error}") from error
+        self.table: pa.Table = table
 
     def __len__(self) -> int:
         return len(self.table)

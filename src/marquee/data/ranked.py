@@ -92,7 +92,7 @@ def top_k(scores: Matrix, k: int) -> tuple[Index, Matrix]:
     chosen = np.take_along_axis(clean, part, axis=1)
     order = np.argsort(-chosen, axis=1, kind="stable")
     chosen = np.take_along_axis(chosen, order, axis=1)
-    finite = np.isfinite(chosen)
-    indices[:, :width] = np.where(finite, np.take_along_axis(part, order, axis=1), -1)
-    values[:, :width] = np.where(finite, chosen, np.nan)
+    allowed = chosen > -np.inf
+    indices[:, :width] = np.where(allowed, np.take_along_axis(part, order, axis=1), -1)
+    values[:, :width] = np.where(allowed, chosen, np.nan)
     return indices, values

@@ -58,7 +58,8 @@ class Popularity(Recommender):
 
     def score(self, histories: Histories) -> Matrix:
         """The same scores in [0, 1] for every history."""
-        return np.broadcast_to(self._scores, (len(histories), len(self.items)))
+        shape = (len(histories), len(self.items))
+        return np.broadcast_to(self._scores, shape)
 
     def state(self) -> ModelState:
         """Item ids, counts and scores."""

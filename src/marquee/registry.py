@@ -1,0 +1,186 @@
+"""
+MLflow, and nothing else: log a training run, register its version, mirror the slots as aliases.
+
+MLflow is a mirror for people: what serves is decided by the table `deployments`. It is imported on first
+use (1.4 s), never by the API, and its telemetry is off.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marquee.config import Settings
+from marquee.errors import RegistryError
+from marquee.models.base import Progress
+from marquee.telemetry import get_logger
+
+__all__ = ["Registry", "TrackedRun", "mlflow_environment"]
+
+EXPERIMENT = "marquee"
+BATCH = 500
+"""Metrics sent at a time: MLflow takes at most 1,000, and a single call costs as much as a batch."""
+
+
+def mlflow_environment() -> dict[str, str]:
+    """Variables that keep MLflow quiet, local and small (two processes instead of ten)."""
+    return {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+def tracking_uri(settings: Settings) -> str:
+    """The configured server, or the database file in Marquee's home."""
+    return settings.mlflow.tracking_uri or f"sqlite:///{settings.paths.mlflow / 'mlflow.db'}"
+
+
+class Registry:
+    """
+    The tracking server.
+
+    Args:
+        settings: `mlflow.tracking_uri` or, unset, a database file under the home.
+
+    Raises:
+        RegistryError: MLflow is not installed, or its server does not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        os.environ.update(mlflow_environment())
+        settings.paths.mlflow.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                from mlflow import MlflowClient
+            except ImportError as error:
+                raise RegistryError(
+                    "MLflow is not installed.", fix="Install it with: pip install 'marquee[train]'"
+                ) from error
+        uri = tracking_uri(settings)
+        self._artifacts = settings.paths.mlflow / "artifacts"
+        with _translated("open the experiment"):
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self._experiment_id = self._open_experiment(remote=settings.mlflow.tracking_uri is not None)
+
+    def _open_experiment(self, *, remote: bool) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        # A server of its own decides where artifacts go; a local file has to be told.
+        location = None if remote else self._artifacts.as_uri()
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+
+    @contextmanager
+    def run(
+        self, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> Iterator["TrackedRun"]:
+        """
+        A run that is finished, or marked as failed, when the block ends.
+
+        Args:
+            name: shown in lists, e.g. the model.
+            parameters: hyper-parameters and data facts, logged whole.
+            tags: e.g. the pipeline run, the snapshot, the code version.
+        """
+        from mlflow.entities import Param
+
+        with _translated("start a run"):
+            created = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags))
+            run = TrackedRun(self._client, created.info.run_id)
+            params = [Param(key, str(value)[:6000]) for key, value in parameters.items()]
+            self._client.log_batch(run.run_id, params=params)
+        try:
+            yield run
+        except BaseException:
+            run.flush()
+            self._client.set_terminated(run.run_id, status="FAILED")
+            raise
+        run.flush()
+        with _translated("finish a run"):
+            self._client.set_terminated(run.run_id)
+
+    def register(self, model: str, run_id: str, *, bundle_key: str, bundle_version: str) -> str:
+        """
+        A model version that points to a bundle.
+
+        Returns:
+            MLflow's version number.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with _translated("register a version"):
+            try:
+                self._client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            tags = {"bundle_key": bundle_key, "bundle_version": bundle_version}
+            version = self._client.create_model_version(model, source=bundle_key, run_id=run_id, tags=tags)
+        return str(version.version)
+
+    def alias(self, model: str, alias: str, version: str) -> None:
+        """Mirror a slot: the model's `alias` now names `version`."""
+        with _translated("set an alias"):
+            self._client.set_registered_model_alias(model, alias, version)
+
+
+@dataclass
+class TrackedRun(Progress):
+    """A run under way; as `Progress` it collects the metrics of each step and sends them in batches."""
+
+    _client: Any
+    run_id: str
+
+    def __post_init__(self) -> None:
+        self._pending: list[Any] = []
+        self._step = 0
+
+    def step(self, metrics: Mapping[str, float] | None = None) -> None:
+        """One epoch or iteration with its metrics."""
+        if metrics:
+            self.log(metrics, step=self._step)
+        self._step += 1
+
+    def log(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Metrics at a step."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._pending += [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        if len(self._pending) >= BATCH:
+            self.flush()
+
+    def log_files(self, directory: Path, artifact_path: str) -> None:
+        """Copy the files of a directory to the run's artifacts."""
+        with _translated("store artifacts"):
+            self._client.log_artifacts(self.run_id, str(directory), artifact_path)
+
+    def flush(self) -> None:
+        """Send what is pending."""
+        pending, self._pending = self._pending, []
+        for start in range(0, len(pending), BATCH):
+            with _translated("log metrics"):
+                self._client.log_batch(self.run_id, metrics=pending[start : start + BATCH])
+
+
+@contextmanager
+def _translated(action: str) -> Iterator[None]:
+    """Foreign exceptions leave this module as ours."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        get_logger().warning("registry.failed", action=action, error=type(error).__name__)
+        raise RegistryError(
+            f"MLflow could not {action}: {str(error).splitlines()[0]}",
+            fix="Check MARQUEE_MLFLOW__TRACKING_URI, or unset it to track locally.",
+        ) from error

@@ -1,0 +1,6 @@
+"""Virtual users with latent tastes and a known truth."""
+
+from marquee.simulate.audience import Audience, AudienceConfig, Simulation
+from marquee.simulate.truth import Truth
+
+__all__ = ["Audience", "AudienceConfig", "Simulation", "Truth"]

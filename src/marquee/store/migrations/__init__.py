@@ -1,0 +1,49 @@
+"""Alembic migrations, run when a database is opened."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from marquee.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+
+__all__ = ["HEAD", "alembic_config", "upgrade"]
+
+HEAD: Final = "0001"
+"""The newest revision, known without importing Alembic: opening a database that is at head stays fast."""
+
+
+def alembic_config(connection: "Connection | None" = None) -> "Config":
+    """Alembic's configuration for the migrations of this package."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(connection: "Connection", before: str | None, *, address: str) -> None:
+    """
+    Bring a database to `HEAD`.
+
+    Args:
+        before: its revision.
+        address: of the server, for messages.
+
+    Raises:
+        ConfigError: the revision is unknown: a newer Marquee made it.
+    """
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    config = alembic_config(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if before is not None and before not in known:
+        raise ConfigError(
+            f"The database at {address} is at revision {before}, which this Marquee does not know.",
+            fix="Use the Marquee version that migrated it, or a newer one.",
+        )
+    command.upgrade(config, "head")

@@ -1,0 +1,241 @@
+"""The database: opened, migrated, and its errors translated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+import psycopg
+from psycopg import conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, exc, make_url
+
+from marquee.config import DatabaseSettings, Settings
+from marquee.errors import ConfigError, StoreError, StoreUnavailableError
+from marquee.store.embedded import EmbeddedServer
+from marquee.store.migrations import HEAD
+from marquee.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["Database"]
+
+MINIMUM_VERSION: Final = 15
+MIGRATION_LOCK: Final = 0x4D617271  # "Marq"; any number that nobody else locks
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Database:
+    """
+    A PostgreSQL database at the newest migration.
+
+    Use `open`; every function of `repositories` takes the connection that `begin` hands out.
+
+    Args:
+        url: libpq URL, without a driver.
+        settings: pool and time-outs.
+        server: the embedded server that it lives in, stopped with it.
+    """
+
+    def __init__(self, url: str, settings: DatabaseSettings, *, server: EmbeddedServer | None = None) -> None:
+        self.url: str = url
+        self.server = server
+        self._settings = settings
+        self._async: AsyncEngine | None = None
+        parsed = make_url(url)
+        self.address: str = _address(parsed)
+        self._driver_url = parsed.set(drivername="postgresql+psycopg")
+        self.engine: Engine = create_engine(self._driver_url, **self._engine_options())
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """
+        Connect to the configured server, or start the embedded one, and migrate if need be.
+
+        Raises:
+            ConfigError: the server is older than PostgreSQL 15, or its database newer than this Marquee.
+            StoreUnavailableError: the server cannot be reached.
+            StoreError: the server refused.
+        """
+        secret = settings.database.url
+        if secret is None:
+            server = EmbeddedServer.start(settings.paths)
+            database = cls(server.url, settings.database, server=server)
+        else:
+            database = cls(_plain_url(secret.get_secret_value()), settings.database)
+        try:
+            database._prepare()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A connection in a transaction: committed on leaving, rolled back on an error."""
+        with self.translate_errors(), self.engine.begin() as connection:
+            yield connection
+
+    def async_engine(self) -> AsyncEngine:
+        """The asynchronous engine, made on first use."""
+        if self._async is None:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            self._async = create_async_engine(self._driver_url, **self._engine_options())
+        return self._async
+
+    async def run(
+        self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call a repository function in a transaction of its own, from the event loop."""
+        async with self.begin_async() as connection:
+            return await connection.run_sync(work, *args, **kwargs)
+
+    @asynccontextmanager
+    async def begin_async(self) -> AsyncIterator[Any]:
+        """An `AsyncConnection` in a transaction, like `begin`."""
+        with self.translate_errors():
+            async with self.async_engine().begin() as connection:
+                yield connection
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Turn errors of SQLAlchemy, psycopg and ADBC into `StoreError`; no message names a password."""
+        from adbc_driver_manager import Error as AdbcError
+
+        try:
+            yield
+        except exc.DBAPIError as error:
+            unavailable = error.connection_invalidated or isinstance(
+                error, exc.OperationalError | exc.InterfaceError
+            )
+            raise self._translated(error.orig or error, unavailable=unavailable) from None
+        except exc.TimeoutError:
+            raise StoreUnavailableError(
+                f"All connections to PostgreSQL at {self.address} are in use.",
+                fix="Try again, or raise MARQUEE_DATABASE__POOL_SIZE.",
+            ) from None
+        except psycopg.Error as error:
+            unavailable = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+            raise self._translated(error, unavailable=unavailable) from None
+        except AdbcError as error:
+            state = error.sqlstate or ""
+            raise self._translated(error, unavailable=not state or state[:2] in {"08", "57"}) from None
+
+    def close(self) -> None:
+        """Give the connections back and leave the embedded server; the asynchronous ones: `aclose`."""
+        self.engine.dispose()
+        if self._async is not None:
+            self._async.sync_engine.dispose(close=False)
+            self._async = None
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+    async def aclose(self) -> None:
+        """Give all connections back, the asynchronous ones first."""
+        if self._async is not None:
+            await self._async.dispose()
+            self._async = None
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _engine_options(self) -> dict[str, Any]:
+        timeout = self._settings.statement_timeout_seconds
+        options = f"-c TimeZone=UTC -c statement_timeout={timeout}s"
+        given = self._driver_url.query.get("options")
+        if given:
+            options = f"{options} {given if isinstance(given, str) else ' '.join(given)}"
+        return {
+            "pool_size": self._settings.pool_size,
+            "pool_pre_ping": True,
+            "hide_parameters": True,
+            "connect_args": {
+                "options": options,
+                "connect_timeout": self._settings.connect_timeout_seconds,
+                "application_name": "marquee",
+            },
+        }
+
+    def _prepare(self) -> None:
+        """Check the version of the server and bring the schema to the newest revision."""
+        with self.begin() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            version = driver.info.server_version // 10_000
+            if version < MINIMUM_VERSION:
+                raise ConfigError(
+                    f"PostgreSQL at {self.address} is version {version}; Marquee needs 15 or newer.",
+                    fix="Upgrade it, or unset MARQUEE_DATABASE__URL to use the embedded server.",
+                )
+            if _revision(connection) == HEAD:
+                return
+        with self.translate_errors(), self.engine.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+            connection.commit()
+            try:
+                self._migrate(connection)
+            finally:
+                connection.rollback()
+                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
+                connection.commit()
+
+    def _migrate(self, connection: Connection) -> None:
+        from marquee.store.migrations import upgrade
+
+        before = _revision(connection)
+        connection.commit()
+        if before == HEAD:
+            return  # another process was faster
+        upgrade(connection, before, address=self.address)
+        get_logger().info("store.migrated", before=before, after=HEAD)
+
+    def _translated(self, error: BaseException, *, unavailable: bool) -> StoreError:
+        reason = " ".join(str(error).split("\n")[0].split())
+        password = self._driver_url.password
+        if password:
+            reason = reason.replace(str(password), "***")
+        if not unavailable:
+            return StoreError(f"PostgreSQL at {self.address} refused: {reason}")
+        return StoreUnavailableError(
+            f"PostgreSQL at {self.address} cannot be reached: {reason}",
+            fix="Check that it runs and that MARQUEE_DATABASE__URL is right, "
+            "or unset that to use the embedded server."
+            if self.server is None
+            else "Try again; `marquee doctor` looks into it.",
+        )
+
+
+def _plain_url(url: str) -> str:
+    """The URL as libpq takes it, checked."""
+    try:
+        conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ConfigError(
+            "MARQUEE_DATABASE__URL is not a PostgreSQL URL.",
+            fix="Write postgresql://user:password@host:port/name; quote special characters as %XX.",
+        ) from None
+    return url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
+
+
+def _address(url: URL) -> str:
+    """Host, port and database for messages, never the user's password."""
+    host = url.host or url.query.get("host") or "localhost"
+    return f"{host if isinstance(host, str) else ','.join(host)}:{url.port or 5432}/{url.database or ''}"
+
+
+def _revision(connection: Connection) -> str | None:
+    """The revision of the database, None before the first migration."""
+    known = connection.exec_driver_sql("SELECT to_regclass('alembic_version') IS NOT NULL").scalar_one()
+    if not known:
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    return None if found is None else str(found)

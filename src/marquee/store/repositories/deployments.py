@@ -1,0 +1,107 @@
+"""What serves: the append-only log of deployments, by slot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, insert, select
+
+from marquee.store.tables import deployments
+
+__all__ = ["Deployment", "Slot", "append", "current", "current_all", "history", "previous"]
+
+Slot = Literal["predictor", "champion", "challenger", "shadow"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """
+    One bundle put in a slot.
+
+    Attributes:
+        bundle: key of the bundle in the object store.
+        digest: its SHA-256, hexadecimal.
+        version: of the model in the tracker, where it is tracked.
+        gate_report: the comparison that let it pass, None where there was no gate.
+    """
+
+    deployment_id: int
+    slot: Slot
+    bundle: str
+    digest: str
+    model: str
+    version: str | None
+    deployed_by: str
+    reason: str
+    gate_report: dict[str, Any] | None
+    created_at: datetime
+
+
+def append(
+    connection: Connection,
+    slot: Slot,
+    *,
+    bundle: str,
+    digest: str,
+    model: str,
+    deployed_by: str,
+    reason: str,
+    version: str | None = None,
+    gate_report: Mapping[str, Any] | None = None,
+) -> Deployment:
+    """Put a bundle in a slot."""
+    row = connection.execute(
+        insert(deployments)
+        .values(
+            slot=slot,
+            bundle=bundle,
+            digest=digest,
+            model=model,
+            version=version,
+            deployed_by=deployed_by,
+            reason=reason,
+            gate_report=None if gate_report is None else dict(gate_report),
+        )
+        .returning(*deployments.c)
+    ).one()
+    return Deployment(**row._mapping)
+
+
+def current(connection: Connection, slot: Slot) -> Deployment | None:
+    """The newest deployment of a slot, None where there never was one."""
+    row = connection.execute(_newest_first(slot).limit(1)).one_or_none()
+    return None if row is None else Deployment(**row._mapping)
+
+
+def current_all(connection: Connection) -> dict[str, Deployment]:
+    """The newest deployment of each slot that has one."""
+    query = (
+        select(deployments)
+        .distinct(deployments.c.slot)
+        .order_by(deployments.c.slot, deployments.c.deployment_id.desc())
+    )
+    return {row.slot: Deployment(**row._mapping) for row in connection.execute(query)}
+
+
+def previous(connection: Connection, slot: Slot) -> Deployment | None:
+    """The newest deployment of a slot whose bundle is not the current one: the goal of a rollback."""
+    now = current(connection, slot)
+    if now is None:
+        return None
+    query = _newest_first(slot).where(deployments.c.digest != now.digest).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Deployment(**row._mapping)
+
+
+def history(connection: Connection, slot: Slot, *, limit: int = 20) -> list[Deployment]:
+    """The deployments of a slot, newest first."""
+    return [Deployment(**row._mapping) for row in connection.execute(_newest_first(slot).limit(limit))]
+
+
+def _newest_first(slot: Slot) -> Select[Any]:
+    return (
+        select(deployments)
+        .where(deployments.c.slot == slot)
+        .order_by(deployments.c.deployment_id.desc())
+    )

@@ -1,0 +1,84 @@
+"""Rejected input rows with their reason."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from marquee.store.tables import quarantine
+
+__all__ = ["QuarantinedRow", "append", "counts", "recent"]
+
+ROWS_PER_STATEMENT = 5_000
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """An input row that did not pass its contract."""
+
+    quarantine_id: int
+    source: str
+    reason: str
+    content: dict[str, Any]
+    run_id: UUID | None
+    created_at: datetime
+
+
+def append(
+    connection: Connection,
+    source: str,
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
+    *,
+    run_id: UUID | None = None,
+) -> int:
+    """
+    Keep rejected rows.
+
+    Args:
+        rows: (reason, row as JSON-able values) pairs; one that is kept already is not kept twice.
+
+    Returns:
+        Rows that were new.
+    """
+    made: dict[bytes, dict[str, Any]] = {}
+    for reason, row in rows:
+        # PostgreSQL's jsonb cannot hold the character U+0000, which bad input may well contain.
+        encoded = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS).replace(rb"\u0000", b"?")
+        digest = hashlib.sha256(reason.encode() + b"\0" + encoded).digest()
+        made[digest] = {
+            "source": source,
+            "reason": reason.replace("\0", "?"),
+            "content": orjson.loads(encoded),
+            "digest": digest,
+            "run_id": run_id,
+        }
+    values = list(made.values())
+    statement = insert(quarantine).on_conflict_do_nothing(index_elements=["source", "digest"])
+    new = 0
+    for first in range(0, len(values), ROWS_PER_STATEMENT):
+        chunk = values[first : first + ROWS_PER_STATEMENT]
+        new += len(connection.execute(statement.returning(quarantine.c.quarantine_id), chunk).all())
+    return new
+
+
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """Rows kept per (source, reason)."""
+    query = select(quarantine.c.source, quarantine.c.reason, func.count()).group_by(
+        quarantine.c.source, quarantine.c.reason
+    )
+    return {(source, reason): count for source, reason, count in connection.execute(query)}
+
+
+def recent(connection: Connection, *, source: str | None = None, limit: int = 20) -> list[QuarantinedRow]:
+    """The newest rejected rows, newest first, of one source or of all."""
+    columns = [column for column in quarantine.c if column.name != "digest"]
+    query = select(*columns).order_by(quarantine.c.quarantine_id.desc()).limit(limit)
+    if source is not None:
+        query = query.where(quarantine.c.source == source)
+    return [QuarantinedRow(**row._mapping) for row in connection.execute(query)]

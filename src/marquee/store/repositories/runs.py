@@ -1,0 +1,190 @@
+"""Pipeline runs: at most one unfinished run of each pipeline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from marquee.errors import ConflictError, NotFoundError
+from marquee.store.tables import runs
+
+__all__ = ["Run", "create", "fail", "finish", "get", "heartbeat", "recent", "stale", "start", "unfinished"]
+
+UNFINISHED = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One run of a pipeline.
+
+    Attributes:
+        status: `queued`, `running`, `succeeded`, `failed` or `cancelled`.
+        step: what it is doing, in words.
+        progress: 0–1, None where unknown.
+        attempts: how often it was started; more than one after a crash.
+    """
+
+    run_id: UUID
+    pipeline: str
+    status: str
+    parameters: dict[str, Any]
+    counts: dict[str, Any]
+    step: str | None
+    progress: float | None
+    error: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    heartbeat_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status not in UNFINISHED
+
+
+def create(
+    connection: Connection,
+    pipeline: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    run_id: UUID | None = None,
+) -> Run:
+    """
+    Queue a run.
+
+    Raises:
+        ConflictError: a run of the same pipeline is unfinished; it carries that run's id.
+    """
+    statement = (
+        upsert(runs)
+        .values(run_id=run_id or uuid4(), pipeline=pipeline, parameters=dict(parameters or {}))
+        .on_conflict_do_nothing(index_elements=["pipeline"], index_where=runs.c.status.in_(UNFINISHED))
+        .returning(*runs.c)
+    )
+    while True:
+        row = connection.execute(statement).one_or_none()
+        if row is not None:
+            return Run(**row._mapping)
+        other = unfinished(connection, pipeline)
+        if other is not None:  # else it finished between the two statements: try again
+            raise ConflictError(
+                f"The pipeline {pipeline!r} already runs.",
+                run_id=str(other.run_id),
+                fix=f"Wait for the run {other.run_id}, or cancel it.",
+            )
+
+
+def start(connection: Connection, run_id: UUID) -> Run:
+    """
+    Mark a run as running; a run that a dead worker left running is taken up again.
+
+    Raises:
+        NotFoundError: no such run.
+        ConflictError: the run is finished already.
+    """
+    row = connection.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.status.in_(UNFINISHED))
+        .values(
+            status="running",
+            started_at=func.coalesce(runs.c.started_at, func.now()),
+            heartbeat_at=func.clock_timestamp(),
+            attempts=runs.c.attempts + 1,
+            step=None,
+            progress=None,
+        )
+        .returning(*runs.c)
+    ).one_or_none()
+    if row is None:
+        finished = get(connection, run_id)
+        raise ConflictError(f"The run {run_id} is {finished.status} already.", run_id=str(run_id))
+    return Run(**row._mapping)
+
+
+def heartbeat(
+    connection: Connection, run_id: UUID, *, step: str | None = None, progress: float | None = None
+) -> bool:
+    """
+    Say that a run is alive, and how far it is.
+
+    Args:
+        step, progress: None leaves the former value.
+
+    Returns:
+        Whether the run is still to go on (False: it was cancelled or finished by someone else).
+    """
+    result = connection.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.status == "running")
+        .values(
+            heartbeat_at=func.clock_timestamp(),
+            step=func.coalesce(step, runs.c.step),
+            progress=func.coalesce(progress, runs.c.progress),
+        )
+    )
+    return result.rowcount == 1
+
+
+def finish(connection: Connection, run_id: UUID, counts: Mapping[str, Any] | None = None) -> None:
+    """Mark a run as succeeded, with what it counted."""
+    _end(connection, run_id, status="succeeded", counts=dict(counts or {}), progress=1.0, error=None)
+
+
+def fail(connection: Connection, run_id: UUID, error: str, *, status: str = "failed") -> None:
+    """
+    Mark a run as failed (or `cancelled`), with the error in one line.
+
+    A run that is finished already stays as it is.
+    """
+    _end(connection, run_id, status=status, error=error)
+
+
+def get(connection: Connection, run_id: UUID) -> Run:
+    """
+    One run.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no run {run_id}.", fix="`marquee runs` lists the runs.")
+    return Run(**row._mapping)
+
+
+def recent(connection: Connection, *, limit: int = 20, pipeline: str | None = None) -> list[Run]:
+    """The newest runs, newest first, of one pipeline or of all."""
+    query = select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit)
+    if pipeline is not None:
+        query = query.where(runs.c.pipeline == pipeline)
+    return [Run(**row._mapping) for row in connection.execute(query)]
+
+
+def unfinished(connection: Connection, pipeline: str) -> Run | None:
+    """The queued or running run of a pipeline."""
+    row = connection.execute(
+        select(runs).where(runs.c.pipeline == pipeline, runs.c.status.in_(UNFINISHED))
+    ).one_or_none()
+    return None if row is None else Run(**row._mapping)
+
+
+def stale(connection: Connection, *, silent_seconds: float) -> list[Run]:
+    """Running runs without a sign of life for longer than that, oldest first."""
+    silent = func.clock_timestamp() - runs.c.heartbeat_at > timedelta(seconds=silent_seconds)
+    query = select(runs).where(runs.c.status == "running", silent).order_by(runs.c.created_at)
+    return [Run(**row._mapping) for row in connection.execute(query)]
+
+
+def _end(connection: Connection, run_id: UUID, **values: Any) -> None:
+    connection.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.status.in_(UNFINISHED))
+        .values(finished_at=func.clock_timestamp(), **values)
+    )

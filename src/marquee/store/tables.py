@@ -1,0 +1,310 @@
+"""
+Every table of Marquee, as SQLAlchemy Core metadata.
+
+The migrations are what makes a database; this is what queries are written against, and a test holds the
+two together. There are no foreign keys between the event tables and `users` or `items`: events of items
+outside the catalogue are kept, and a check per row would double the time of a bulk load.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+from marquee.data.schema import Event
+
+__all__ = [
+    "api_keys",
+    "deployments",
+    "erasures",
+    "impressions",
+    "interactions",
+    "item_facts",
+    "item_texts",
+    "items",
+    "metadata",
+    "outbox",
+    "predictions",
+    "quarantine",
+    "recommendation_batches",
+    "recommendations",
+    "runs",
+    "users",
+]
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+KEY_TEXT = Text(collation="C")  # compared by bytes: faster to index, and alike on every server
+
+
+def _one_of(column: str, values: list[str], *, name: str | None = None) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name or column)
+
+
+def _identity(name: str) -> Column[int]:
+    return Column(name, BigInteger, Identity(always=True), primary_key=True)
+
+
+def _now(name: str) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _moment(name: str, *, nullable: bool = True) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("title", Text, nullable=False),
+    Column("original_title", Text),
+    Column("release_date", Date),
+    Column("runtime_minutes", Integer),
+    Column("genres", ARRAY(Text)),
+    Column("keywords", ARRAY(Text)),
+    Column("people", ARRAY(Text)),
+    Column("collection_id", BigInteger),
+    Column("original_language", Text),
+    Column("overview", Text),
+    Column("poster_path", Text),
+    Column("backdrop_path", Text),
+    Column("adult", Boolean),
+    Column("source", Text, nullable=False),
+    _now("updated_at"),
+    _now("checked_at"),  # when a source last confirmed the facts, changed or not
+    _moment("removed_at"),
+    Column("pin", Boolean, nullable=False, server_default=text("false")),
+    Column("block", Boolean, nullable=False, server_default=text("false")),
+    Column("boost", REAL, nullable=False, server_default=text("1")),
+)
+
+item_facts = Table(
+    "item_facts",
+    metadata,
+    Column("item_id", BigInteger, nullable=False),
+    _moment("observed_at", nullable=False),
+    Column("popularity", REAL),
+    Column("vote_average", REAL),
+    Column("vote_count", Integer),
+    PrimaryKeyConstraint("item_id", "observed_at"),
+)
+
+item_texts = Table(
+    "item_texts",
+    metadata,
+    Column("item_id", BigInteger, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("title", Text),
+    Column("overview", Text),
+    Column("tagline", Text),
+    Column("poster_path", Text),
+    PrimaryKeyConstraint("item_id", "language"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    _now("created_at"),
+    _moment("erased_at"),
+    _one_of("kind", ["virtual", "imported", "live"]),
+)
+
+interactions = Table(
+    "interactions",
+    metadata,
+    _identity("interaction_id"),
+    Column("user_id", BigInteger, nullable=False),
+    Column("item_id", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("rating", REAL),
+    Column("watch_seconds", REAL),
+    _moment("occurred_at", nullable=False),
+    _now("ingested_at"),
+    Column("source", KEY_TEXT, nullable=False),
+    Column("event_key", KEY_TEXT, nullable=False),
+    Column("revokes", KEY_TEXT),  # of an undo: the event_key, of the same source, that it takes back
+    UniqueConstraint("source", "event_key"),
+    _one_of("event", [event.label for event in Event]),
+    CheckConstraint("rating BETWEEN 0 AND 10", name="rating"),
+    CheckConstraint("watch_seconds >= 0 AND watch_seconds < 'Infinity'", name="watch_seconds"),
+    CheckConstraint("(event = 'undo') = (revokes IS NOT NULL)", name="revokes"),
+    Index("interactions_user_id_occurred_at_idx", "user_id", "occurred_at"),
+    Index("interactions_revokes_idx", "source", "revokes", postgresql_where=text("revokes IS NOT NULL")),
+)
+
+impressions = Table(
+    "impressions",
+    metadata,
+    Column("request_id", UUID(as_uuid=True), nullable=False),
+    _moment("served_at", nullable=False),
+    Column("user_id", BigInteger),
+    Column("item_ids", ARRAY(BigInteger), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("propensities", ARRAY(REAL)),
+    Column("bundle", Text, nullable=False),
+    Column("arm", Text),
+    Column("surface", Text, nullable=False),
+    _moment("viewed_at"),
+    PrimaryKeyConstraint("request_id", "served_at"),
+    Index("impressions_user_id_served_at_idx", "user_id", "served_at"),
+    postgresql_partition_by="RANGE (served_at)",
+)
+
+recommendation_batches = Table(
+    "recommendation_batches",
+    metadata,
+    _identity("generation"),
+    Column("bundle", Text, nullable=False),
+    _now("generated_at"),
+    Column("is_current", Boolean, nullable=False, server_default=text("false")),
+    Index(
+        "recommendation_batches_current_idx",
+        "is_current",
+        unique=True,
+        postgresql_where=text("is_current"),
+    ),
+)
+
+recommendations = Table(
+    "recommendations",
+    metadata,
+    Column("generation", BigInteger, nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("item_ids", ARRAY(BigInteger), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    PrimaryKeyConstraint("generation", "user_id"),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    _identity("prediction_id"),
+    Column("user_id", BigInteger, nullable=False),
+    Column("item_id", BigInteger, nullable=False),
+    Column("rating", REAL),
+    Column("watch_seconds", REAL),
+    Column("popularity", REAL),
+    Column("item_ids", ARRAY(BigInteger), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("bundle", Text, nullable=False),
+    _now("created_at"),
+)
+
+RUN_STATUSES = ["queued", "running", "succeeded", "failed", "cancelled"]
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", UUID(as_uuid=True), primary_key=True),
+    Column("pipeline", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Column("parameters", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("step", Text),
+    Column("progress", REAL),
+    Column("error", Text),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    _now("created_at"),
+    _moment("started_at"),
+    _moment("finished_at"),
+    _moment("heartbeat_at"),
+    _one_of("status", RUN_STATUSES),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+    Index(
+        "runs_unfinished_idx",
+        "pipeline",
+        unique=True,
+        postgresql_where=text("status IN ('queued', 'running')"),
+    ),
+    Index("runs_created_at_idx", "created_at"),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    _identity("deployment_id"),
+    Column("slot", Text, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text),
+    Column("deployed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("gate_report", JSONB),
+    _now("created_at"),
+    _one_of("slot", ["predictor", "champion", "challenger", "shadow"]),
+    Index("deployments_slot_deployment_id_idx", "slot", "deployment_id"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("user_hash", LargeBinary, primary_key=True),
+    _now("erased_at"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _identity("outbox_id"),
+    Column("object_key", KEY_TEXT, nullable=False),
+    _now("created_at"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
+    UniqueConstraint("object_key"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", KEY_TEXT, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("role", Text, nullable=False),
+    _now("created_at"),
+    _moment("revoked_at"),
+    _one_of("role", ["viewer", "service", "operator"]),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    _identity("quarantine_id"),
+    Column("source", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("content", JSONB, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # of reason and content: a repeated run adds nothing
+    Column("run_id", UUID(as_uuid=True)),
+    _now("created_at"),
+    UniqueConstraint("source", "digest"),
+)

@@ -1,0 +1,5 @@
+"""What a model of another package must pass to be served by Marquee; needs no pytest to import."""
+
+from marquee.testing.conformance import PlantedTastes, RecommenderConformance, planted_tastes
+
+__all__ = ["PlantedTastes", "RecommenderConformance", "planted_tastes"]
