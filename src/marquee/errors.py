@@ -5,7 +5,8 @@ Every error that Marquee raises on purpose.
     ├─ ConfigError              start-up only: names the setting and the fix
     ├─ DataError
     │  ├─ SchemaError           a table or file has not the columns or types it must have
-    │  └─ StaleDataError        facts older than they may be
+    │  ├─ StaleDataError        facts older than they may be
+    │  └─ SourceUnavailableError an upstream such as TMDB gives no usable answer now; retryable
     ├─ NotFoundError            unknown item, run, version → 404
     ├─ ConflictError            the same pipeline already runs → 409
     ├─ ModelError
@@ -32,6 +33,7 @@ __all__ = [
     "NotFoundError",
     "RegistryError",
     "SchemaError",
+    "SourceUnavailableError",
     "StaleDataError",
     "StoreError",
     "StoreUnavailableError",
@@ -70,6 +72,10 @@ class SchemaError(DataError):
 
 class StaleDataError(DataError):
     """Facts are older than they may be."""
+
+
+class SourceUnavailableError(DataError):
+    """An upstream gives no usable answer now; trying again later may help."""
 
 
 class NotFoundError(MarqueeError):

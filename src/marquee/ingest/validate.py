@@ -58,6 +58,7 @@ ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "language": pl.String(),
     "overview": pl.String(),
     "tagline": pl.String(),
+    "observed_at": _MOMENT,
 }
 
 Rule = tuple[pl.Expr, pl.Expr | str]  # (the row breaks it, why)
@@ -94,7 +95,7 @@ def check_interactions(raw: pl.DataFrame, *, now: datetime | None = None) -> Che
         SchemaError: `user_id`, `item_id` or `occurred_at` is missing, or a column has a nested type.
     """
     _require(raw, ("user_id", "item_id", "occurred_at"))
-    event, when = pl.col("new.event"), pl.col("new.occurred_at")
+    event = pl.col("new.event")
     rules: list[Rule] = [
         *_id_rules("user_id"),
         *_id_rules("item_id"),
@@ -103,18 +104,14 @@ def check_interactions(raw: pl.DataFrame, *, now: datetime | None = None) -> Che
         ((event == Event.RATE.label) & pl.col("rating").is_null(), "event rate has no rating"),
         *_range_rules("watch_seconds", 0, LONGEST_WATCH_SECONDS),
         (pl.col("occurred_at").is_null(), "occurred_at is missing"),
-        _unreadable("occurred_at", "an ISO 8601 time or Unix seconds"),
-        (when < EARLIEST, _say("occurred_at {} is before 1900", "occurred_at")),
-        (
-            when > (now or datetime.now(UTC)) + CLOCK_SKEW,
-            _say("occurred_at {} is in the future", "occurred_at"),
-        ),
+        *_time_rules("occurred_at", now),
         *_text_rules("event_key", LONGEST_KEY),
         *_text_rules("revokes", LONGEST_KEY),
         (
             (event == Event.UNDO.label) & pl.col("revokes").is_null(),
             "event undo names no event_key in revokes",
         ),
+        ((event != Event.UNDO.label) & pl.col("revokes").is_not_null(), "only event undo may have revokes"),
     ]
     given = pl.col("event").cast(pl.String).str.to_lowercase()
     starred = pl.col("rating").is_not_null() & pl.col("watch_seconds").is_null()
@@ -122,7 +119,7 @@ def check_interactions(raw: pl.DataFrame, *, now: datetime | None = None) -> Che
     return _split(raw, INTERACTION_COLUMNS, rules, {"event": pl.coalesce(given, guess)})
 
 
-def check_items(raw: pl.DataFrame) -> Checked:
+def check_items(raw: pl.DataFrame, *, now: datetime | None = None) -> Checked:
     """
     Split catalogue rows into those that may be stored and those that may not.
 
@@ -131,6 +128,7 @@ def check_items(raw: pl.DataFrame) -> Checked:
 
     Args:
         raw: columns of `ITEM_COLUMNS` in any order; absent ones count as empty, others are ignored.
+        now: later observations (but for a small clock skew) are rejected; default: the clock.
 
     Returns:
         `good` with exactly the columns of `ITEM_COLUMNS`.
@@ -149,6 +147,7 @@ def check_items(raw: pl.DataFrame) -> Checked:
         *_range_rules("popularity", 0, 1e9),
         *_range_rules("vote_average", 0, 10),
         *_range_rules("vote_count", 0, 2**31 - 1),
+        *_time_rules("observed_at", now),
         *(
             rule
             for name, kind in ITEM_COLUMNS.items()
@@ -186,7 +185,7 @@ def _split(
     *,
     unique: str | None = None,
 ) -> Checked:
-    """Rules see each column twice: `x`, as given (blank is null), and `new.x`, typed (null if it cannot be)."""
+    """Rules see each column twice: `x` as given (blank is null) and `new.x` typed (null if it cannot be)."""
     prepared = raw.select(_prepared(raw.schema, name, kind) for name, kind in columns.items())
     typed = prepared.select(
         *(
@@ -332,6 +331,16 @@ def _range_rules(name: str, low: float, high: float) -> list[Rule]:
     return [
         _unreadable(name, "a number"),
         (~value.is_between(low, high), _say(f"{name} {{}} is outside {low:g}–{high:g}", name)),
+    ]
+
+
+def _time_rules(name: str, now: datetime | None) -> list[Rule]:
+    when = pl.col(f"new.{name}")
+    latest = (now or datetime.now(UTC)) + CLOCK_SKEW
+    return [
+        _unreadable(name, "an ISO 8601 time or Unix seconds"),
+        (when < EARLIEST, _say(f"{name} {{}} is before 1900", name)),
+        (when > latest, _say(f"{name} {{}} is in the future", name)),
     ]
 
 

@@ -112,7 +112,7 @@ class Database:
             unavailable = error.connection_invalidated or isinstance(
                 error, exc.OperationalError | exc.InterfaceError
             )
-            raise self._translated(error.orig or error, unavailable=unavailable) from None
+            raise self._translated(error.orig or error, unavailable=unavailable) from error
         except exc.TimeoutError:
             raise StoreUnavailableError(
                 f"All connections to PostgreSQL at {self.address} are in use.",
@@ -120,7 +120,7 @@ class Database:
             ) from None
         except psycopg.Error as error:
             unavailable = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-            raise self._translated(error, unavailable=unavailable) from None
+            raise self._translated(error, unavailable=unavailable) from error
         except AdbcError as error:
             state = error.sqlstate or ""
             raise self._translated(error, unavailable=not state or state[:2] in {"08", "57"}) from None

@@ -1,0 +1,127 @@
+"""Commands that train models and make recommendations."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from marquee.cli.output import JsonOption, emit_json, fields_table, rows_table
+from marquee.cli.session import open_settings, run_pipeline, stores
+
+__all__ = ["register"]
+
+_pipeline = typer.Typer(help="Run the pipeline of data, training and inference.", no_args_is_help=True)
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="A model name or package.module:Class.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="JSON or TOML file with hyper-parameters.", exists=True)
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One hyper-parameter, name=value.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(_pipeline, name="pipeline")
+    for command in (train, infer, recommend):
+        app.command()(command)
+
+
+def train(
+    model: ModelOption = "mlp",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a model on all interactions and put it in its slots."""
+    settings = open_settings()
+    parameters = {"model": model, "config": _hyper_parameters(config, set_)}
+    with stores(settings) as (database, objects):
+        counts = run_pipeline(settings, database, objects, "train", parameters, quiet=json)
+    _print(counts, json, f"Trained {model}")
+
+
+def infer(
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="List length.")] = 20, json: JsonOption = False
+) -> None:
+    """Compute the top-k of every user with the champion."""
+    settings = open_settings()
+    with stores(settings) as (database, objects):
+        counts = run_pipeline(settings, database, objects, "infer", {"k": k}, quiet=json)
+    _print(counts, json, "Batch inference")
+
+
+def recommend(
+    user: Annotated[int, typer.Option("--user", "-u", help="User id; an unknown user gets popular items.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="List length.")] = 10,
+    json: JsonOption = False,
+) -> None:
+    """Recommend items to a user now, with their newest events."""
+    from marquee.pipelines.infer import recommend_user
+
+    settings = open_settings()
+    with stores(settings) as (database, objects):
+        rows = recommend_user(settings, database, objects, user, k)
+    if json:
+        emit_json(rows)
+    else:
+        rows_table(
+            ("rank", "item", "title", "score"),
+            [(row["rank"], row["item_id"], row["title"], f"{row['score']:.4f}") for row in rows],
+            title=f"For user {user}",
+        )
+
+
+@_pipeline.command("run")
+def pipeline_run(
+    model: ModelOption = "mlp",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="List length of batch inference.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Prepare data, train a model, put it in its slots, and compute everyone's top-k."""
+    settings = open_settings()
+    steps: dict[str, dict[str, Any]] = {
+        "prepare": {},
+        "train": {"model": model, "config": _hyper_parameters(config, set_)},
+        "infer": {"k": k},
+    }
+    with stores(settings) as (database, objects):
+        counts = {
+            name: run_pipeline(settings, database, objects, name, parameters, quiet=json)
+            for name, parameters in steps.items()
+        }
+    if json:
+        emit_json(counts)
+    else:
+        rows_table(
+            ("step", "result"),
+            [(name, ", ".join(f"{k}={v}" for k, v in made.items())) for name, made in counts.items()],
+        )
+
+
+def _hyper_parameters(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:
+    """Those of the file, overridden by those of the command line; values are read as JSON where they can be."""
+    import json
+    import tomllib
+
+    values: dict[str, Any] = {}
+    if config is not None:
+        text = config.read_text("utf-8")
+        values |= tomllib.loads(text) if config.suffix == ".toml" else json.loads(text)
+    for assignment in assignments or []:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes name=value, not {assignment!r}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return values
+
+
+def _print(values: dict[str, Any], json: bool, title: str) -> None:
+    if json:
+        emit_json(values)
+    else:
+        fields_table(values, title=title)

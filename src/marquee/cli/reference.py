@@ -1,0 +1,57 @@
+"""Pages of the documentation that are made from the code, so that they cannot lie."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from marquee.config import Settings
+
+__all__ = ["generated_pages"]
+
+
+def generated_pages() -> dict[str, str]:
+    """File name → content."""
+    return {"configuration.md": _configuration()}
+
+
+def _configuration() -> str:
+    lines = [
+        "# Configuration",
+        "",
+        "<!-- Made from src/marquee/config.py by `make docs`; do not edit. -->",
+        "",
+        "Every setting is an environment variable, read also from a `.env` file in the working directory. "
+        "Two underscores lead into a group. A wrong value stops the start with its name and what it must be.",
+        "",
+    ]
+    lines += _table("General", "", _rows("MARQUEE_", Settings, groups=False))
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            rows = _rows(f"MARQUEE_{name.upper()}__", group, groups=True)
+            lines += _table(name.capitalize(), inspect.getdoc(group) or "", rows)
+    return "\n".join(lines)
+
+
+def _table(title: str, text: str, rows: Iterator[tuple[str, str, str]]) -> list[str]:
+    lines = [f"## {title}", "", *([text, ""] if text else []), "| variable | default | meaning |", "|---|---|---|"]
+    return [*lines, *(f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows), ""]
+
+
+def _rows(prefix: str, model: type[BaseModel], *, groups: bool) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        if nested and not groups:
+            continue
+        yield prefix + name.upper(), _default(field), (field.description or "").replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.default
+    if value is None or isinstance(value, SecretStr):
+        return "–"
+    return f"`{value.as_posix() if isinstance(value, Path) else value}`"

@@ -1,0 +1,153 @@
+"""
+The processes behind `marquee up`: started together, restarted when one dies, stopped together.
+
+Children run in sessions of their own, so that Ctrl-C reaches the supervisor alone and it can stop them in
+order. Each holds the reading end of a pipe: when the supervisor is gone, even by `kill -9`, the pipe closes
+and the child stops itself.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marquee.errors import StoreError
+from marquee.telemetry import get_logger
+
+__all__ = ["Supervisor", "stop_with_parent", "terminated_by_signal"]
+
+STOP_SECONDS = 15
+"""How long a child may take to finish what it is doing before it is killed."""
+RESTARTS = 5
+"""A child that dies this often within RESTART_WINDOW_SECONDS is given up."""
+RESTART_WINDOW_SECONDS = 60.0
+
+
+@dataclass
+class Child:
+    """A process that is kept running."""
+
+    name: str
+    arguments: Sequence[str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    deaths: list[float] = field(default_factory=list)
+
+
+class Supervisor:
+    """
+    Runs `marquee` subcommands as children.
+
+    Args:
+        logs: directory for the children's output, one file each.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._children: list[Child] = []
+        self._read_end, self._write_end = os.pipe()
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `marquee ARGUMENTS…` and keep it running."""
+        child = Child(name, arguments, self._logs / f"{name}.log")
+        self._children.append(child)
+        self._spawn(child)
+
+    def check(self) -> None:
+        """
+        Restart children that died.
+
+        Raises:
+            StoreError: one dies again and again.
+        """
+        for child in self._children:
+            if child.process is None or child.process.poll() is None:
+                continue
+            now = time.monotonic()
+            child.deaths = [t for t in child.deaths if now - t < RESTART_WINDOW_SECONDS] + [now]
+            get_logger().warning("up.child_died", child=child.name, code=child.process.returncode)
+            if len(child.deaths) > RESTARTS:
+                raise StoreError(
+                    f"The {child.name} died {len(child.deaths)} times in a minute: {_last_line(child.log)}",
+                    fix=f"See {child.log}.",
+                )
+            self._spawn(child)
+
+    def stop_children(self) -> None:
+        """Ask all children to stop, last started first; kill those that do not in time."""
+        running = [c.process for c in reversed(self._children) if c.process and c.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._children.clear()
+
+    def __enter__(self) -> "Supervisor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_children()
+        os.close(self._write_end)
+        os.close(self._read_end)
+
+    def _spawn(self, child: Child) -> None:
+        with child.log.open("ab") as log:
+            child.process = subprocess.Popen(
+                [sys.executable, "-m", "marquee.cli", *child.arguments, "--lifeline", str(self._read_end)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(self._read_end,),
+                start_new_session=True,
+            )
+
+
+def stop_with_parent(lifeline: int | None) -> None:
+    """
+    In a child: be terminated when the supervisor is gone.
+
+    Args:
+        lifeline: the inherited reading end of its pipe; None outside a supervisor.
+    """
+    if lifeline is None:
+        return
+
+    def wait() -> None:
+        os.read(lifeline, 1)  # returns at end of file only: nobody ever writes
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+@contextmanager
+def terminated_by_signal() -> Iterator[threading.Event]:
+    """An event that is set by Ctrl-C or SIGTERM while the block runs."""
+    event = threading.Event()
+
+    def note(*_: Any) -> None:
+        event.set()
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

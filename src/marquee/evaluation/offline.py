@@ -1,0 +1,402 @@
+"""
+One protocol for every model.
+
+    split in windows → fit → rank the whole catalogue → metrics per query → means with intervals
+
+Every model is fitted anew in each window and asked the same queries, so that any two can be compared query by
+query. An oracle and a random ranker are always there as ceiling and floor.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.ranked import RankedItems
+from marquee.data.schema import CSR, Ids, Index
+from marquee.data.split import GroundTruth, Protocol, Window, WindowSummary, split, summarise
+from marquee.data.vocabulary import Vocabulary
+from marquee.errors import DataError
+from marquee.evaluation.compare import Bootstrap, Interval
+from marquee.evaluation.metrics import (
+    PerQuery,
+    calibration,
+    content_vectors,
+    coverage,
+    genre_vectors,
+    hit_rate,
+    hits,
+    intra_list_distance,
+    mrr,
+    ndcg,
+    popularity_percentile,
+    recall,
+)
+from marquee.evaluation.ranking import (
+    K,
+    Lists,
+    PlainModel,
+    RankingCache,
+    Rankings,
+    WindowModel,
+    oracle_lists,
+    random_lists,
+    rank_window,
+)
+from marquee.evaluation.slices import CUTS, MIN_JUDGED_QUERIES, history_slices, is_tail, is_young
+from marquee.models.base import Progress, silent
+
+__all__ = [
+    "ACCURACY",
+    "METRICS",
+    "Evaluation",
+    "Factory",
+    "KnownBest",
+    "ModelResult",
+    "WindowModel",
+    "evaluate",
+]
+
+ACCURACY: Final = ("ndcg_at_10", "recall_at_20", "hr_at_10", "mrr_at_10")
+BEYOND: Final = ("popularity", "novelty", "diversity", "content_diversity", "calibration")
+METRICS: Final = (*ACCURACY, *BEYOND)
+TOP: Final = 10
+"""List length of all metrics but recall."""
+
+ORACLE: Final = "oracle"
+RANDOM: Final = "random"
+KNOWN_BEST: Final = "known best"
+
+Kind = Literal["model", "ceiling", "floor", "known best"]
+Factory = Callable[[], PlainModel | WindowModel]
+KnownBest = Callable[[Histories, int], RankedItems]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """
+    One model under one protocol.
+
+    Attributes:
+        name: as given to `evaluate`.
+        kind: a model, or a reference ranking.
+        metrics: slice (`all` first) → metric → (n_queries,) values, NaN for queries outside the slice.
+        coverage: slice → (n_windows,) share of the catalogue that anybody's top 10 holds.
+        listed_new: places of the lists that hold an item outside the catalogue (only models that rank new
+            items by content have any).
+        fit_seconds, score_seconds: summed over the windows, as measured when they were computed.
+    """
+
+    name: str
+    kind: Kind
+    metrics: dict[str, dict[str, PerQuery]]
+    coverage: dict[str, PerQuery]
+    listed_new: int
+    fit_seconds: float
+    score_seconds: float
+
+    def mean(self, metric: str, within: str = "all") -> float:
+        """The plain mean of a metric over the queries of a slice (of coverage: over windows)."""
+        values = self.coverage[within] if metric == "coverage_at_10" else self.metrics[within][metric]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+    def n_queries(self, within: str = "all") -> int:
+        """Queries of a slice."""
+        return int(np.isfinite(self.metrics[within]["ndcg_at_10"]).sum())
+
+    def judged(self, within: str) -> bool:
+        """Whether a slice has enough queries to say anything."""
+        return self.n_queries(within) >= MIN_JUDGED_QUERIES
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """
+    All models of one run, query by query.
+
+    Attributes:
+        protocol: `rolling`, `global` or `last`.
+        stage: `test` or `tuning` windows.
+        windows: what each window asked.
+        user_ids, window_index: (n_queries,) whose query it is, in which of `windows`.
+        results: name → result, in the order given; then the references.
+    """
+
+    protocol: Protocol
+    stage: Literal["test", "tuning"]
+    windows: list[WindowSummary]
+    user_ids: Ids
+    window_index: Index
+    results: dict[str, ModelResult]
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """The resamples of users that all intervals share."""
+        return Bootstrap(self.user_ids)
+
+    @property
+    def n_queries(self) -> int:
+        """Queries of all windows together."""
+        return len(self.user_ids)
+
+    def models(self) -> list[ModelResult]:
+        """The models proper, without references, best NDCG@10 first."""
+        found = [result for result in self.results.values() if result.kind == "model"]
+        return sorted(found, key=lambda result: -result.mean("ndcg_at_10"))
+
+    def interval(self, name: str, metric: str = "ndcg_at_10", within: str = "all") -> Interval:
+        """The mean of a metric with its 95 % interval."""
+        return self.bootstrap.interval(self.results[name].metrics[within][metric])
+
+    def difference(
+        self, name: str, reference: str, metric: str = "ndcg_at_10", within: str = "all"
+    ) -> Interval:
+        """The paired difference of two models: positive means that `name` is better."""
+        return self.bootstrap.difference(
+            self.results[name].metrics[within][metric], self.results[reference].metrics[within][metric]
+        )
+
+
+def evaluate(
+    models: Mapping[str, Factory],
+    interactions: Interactions,
+    catalog: Catalog | None = None,
+    protocol: Protocol = "rolling",
+    *,
+    stage: Literal["test", "tuning"] = "test",
+    min_rating: float | None = None,
+    slices: bool = True,
+    known_best: KnownBest | None = None,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """
+    Fit and judge models under a protocol.
+
+    Args:
+        models: name → a callable that makes an unfitted model; it is called once per window. A
+            `WindowModel` also gets the queries of earlier windows.
+        interactions: all rows, any order.
+        catalog: facts of items: for models that use them, for diversity and calibration.
+        protocol: `rolling`, `global` or `last`.
+        stage: `test` windows, or `tuning` windows, where choices are made.
+        min_rating: only rows rated at least this (0–10) are ground truth; the lists stay the same.
+        slices: also break down by slice, for which histories are ranked again, cut to their last items.
+        known_best: (histories, k) → the best lists there can be, where the truth is known (a simulated
+            audience).
+        cache: directory of earlier rankings, by content of data, configuration and code.
+        progress: told of one step per model and window.
+
+    Raises:
+        DataError: a window leaks, or there is no query at all.
+        ValueError: an unknown protocol, or a model has the name of a reference.
+    """
+    taken = sorted({ORACLE, RANDOM, KNOWN_BEST} & set(models))
+    if taken:
+        raise ValueError(f"The names {taken} are those of reference rankings; give the models others")
+    windows = split(interactions, protocol)
+    asked = [window for window in windows if window.tuning == (stage == "tuning") and len(window)]
+    if not asked:
+        raise DataError(
+            f"The protocol {protocol!r} finds no query in {len(interactions)} interactions.",
+            fix="Give more interactions, or try another protocol.",
+        )
+    kept = RankingCache(cache, _digest(interactions, catalog, protocol) if cache is not None else "")
+    tallies: dict[str, _Tally] = {name: _Tally("model") for name in models}
+    progress.total(len(asked) * len(models), "windows")
+    for window in asked:
+        judge = _Judge(window, catalog, min_rating, slices)
+        for name, factory in models.items():
+            rankings = _rank(factory, window, windows[: window.index], catalog, kept, cuts=slices)
+            progress.step({f"{name}/ndcg_at_10": tallies[name].add(judge, rankings)})
+        for name, kind, rankings in _references(window, judge.catalogue, known_best, slices):
+            tallies.setdefault(name, _Tally(kind)).add(judge, rankings)
+    return Evaluation(
+        protocol,
+        stage,
+        summarise(asked),
+        np.concatenate([window.histories.user_ids for window in asked]),
+        np.repeat(np.arange(len(asked)), [len(window) for window in asked]),
+        {name: tally.result(name) for name, tally in tallies.items()},
+    )
+
+
+def _rank(
+    factory: Factory,
+    window: Window,
+    earlier: Sequence[Window],
+    catalog: Catalog | None,
+    cache: RankingCache,
+    *,
+    cuts: bool,
+) -> Rankings:
+    model = factory()
+    path = cache.path(model, window, cuts=cuts)
+    found = cache.load(path) if path is not None else None
+    if found is None:
+        found = rank_window(model, window, earlier, catalog, cuts=cuts)
+        if path is not None:
+            cache.save(path, found)
+    return found
+
+
+def _references(
+    window: Window, catalogue: Vocabulary, known_best: KnownBest | None, slices: bool
+) -> list[tuple[str, Kind, Rankings]]:
+    inputs = {"all": window.histories}
+    if slices:
+        inputs |= {name: window.histories.last(n_items) for name, n_items in CUTS.items()}
+    generator = np.random.default_rng(window.index)
+    ceiling = oracle_lists(window.truth, catalogue)
+    floor = {name: random_lists(histories, catalogue, generator) for name, histories in inputs.items()}
+    made: list[tuple[str, Kind, Rankings]] = [
+        (ORACLE, "ceiling", Rankings(dict.fromkeys(inputs, ceiling), 0.0, 0.0)),
+        (RANDOM, "floor", Rankings(floor, 0.0, 0.0)),
+    ]
+    if known_best is not None:
+        best = {name: known_best(histories, K).item_ids for name, histories in inputs.items()}
+        made.append((KNOWN_BEST, "known best", Rankings(best, 0.0, 0.0)))
+    return made
+
+
+def _digest(interactions: Interactions, catalog: Catalog | None, protocol: Protocol) -> str:
+    sha = hashlib.sha256(protocol.encode())
+    sha.update(interactions.sorted().digest().encode())
+    if catalog is not None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, catalog.table.schema) as writer:
+            writer.write_table(catalog.table)
+        sha.update(sink.getvalue())
+    return sha.hexdigest()
+
+
+@dataclass(eq=False)
+class _Judge:
+    """Everything about one window that turns lists into metrics, computed once for all models."""
+
+    window: Window
+    catalog: Catalog | None
+    min_rating: float | None
+    slices: bool
+
+    def __post_init__(self) -> None:
+        window = self.window
+        self.catalogue = window.catalogue()
+        # Models that rank new items list some of the catalog that are not in the catalogue of the fit data.
+        known = self.catalog.item_ids if self.catalog is not None else np.zeros(0, dtype=np.int64)
+        others = known[self.catalogue.index(known) < 0]
+        self.items = Vocabulary(np.concatenate([self.catalogue.ids, others]))
+        rows = window.fit.positives()
+        counts = np.bincount(self.catalogue.index(rows.item_ids), minlength=len(self.catalogue))
+        self.percentile = np.concatenate([popularity_percentile(counts), np.zeros(len(others))])
+        self.genres = genre_vectors(self.catalog, self.items)
+        self.content = content_vectors(self.catalog, self.items)
+        truth = window.truth
+        if self.min_rating is not None:
+            truth = truth.where(truth.ratings >= self.min_rating)
+        self.truth = truth
+        self.masks: dict[str, NDArray[np.bool_]] = {}
+        self.parts: dict[str, GroundTruth] = {}
+        if self.slices:
+            self.masks = history_slices(window.histories)
+            self.parts = {
+                "tail_items": truth.where(is_tail(truth.item_ids, self.catalogue)),
+                "young_items": truth.where(is_young(truth, self.catalog)),
+            }
+
+    def metrics(self, lists: Lists) -> dict[str, PerQuery]:
+        """All metrics of lists against the whole ground truth."""
+        made = self._accuracy(lists, self.truth)
+        top = lists[:, :TOP]
+        column = self.items.index(top.ravel()).reshape(top.shape)
+        made["popularity"] = self._popularity(top, column)
+        made["novelty"] = 1.0 - made["popularity"]
+        made["diversity"] = intra_list_distance(column, self.genres, jaccard=True)
+        made["content_diversity"] = intra_list_distance(column, self.content)
+        made["calibration"] = calibration(column, self.window.histories, self.items, self.genres)
+        asked = self.truth.lengths > 0
+        return {metric: np.where(asked, values, np.nan) for metric, values in made.items()}
+
+    def by_slice(self, rankings: Rankings) -> dict[str, dict[str, PerQuery]]:
+        """Slice → metric → values, `all` first."""
+        whole = rankings.lists["all"]
+        made = {"all": self.metrics(whole)}
+        for name, mask in self.masks.items():
+            made[name] = {metric: np.where(mask, v, np.nan) for metric, v in made["all"].items()}
+        for name in CUTS if self.slices else ():
+            made[name] = self.metrics(rankings.lists[name])
+        for name, part in self.parts.items():
+            made[name] = self._accuracy(whole, part)
+        return made
+
+    def coverage(self, rankings: Rankings) -> dict[str, float]:
+        """Slice → share of the catalogue in the lists of its queries."""
+        whole = rankings.lists["all"]
+        made = {name: coverage(lists, self.catalogue, TOP) for name, lists in rankings.lists.items()}
+        return made | {name: coverage(whole[mask], self.catalogue, TOP) for name, mask in self.masks.items()}
+
+    def listed_new(self, lists: Lists) -> int:
+        """Places that hold an item outside the catalogue."""
+        return int(((lists >= 0) & (self.catalogue.index(lists.ravel()).reshape(lists.shape) < 0)).sum())
+
+    def _accuracy(self, lists: Lists, truth: GroundTruth) -> dict[str, PerQuery]:
+        found, n_truth = hits(lists, truth), truth.lengths
+        return {
+            "ndcg_at_10": ndcg(found, n_truth, TOP),
+            "recall_at_20": recall(found, n_truth, K),
+            "hr_at_10": hit_rate(found, n_truth, TOP),
+            "mrr_at_10": mrr(found, n_truth, TOP),
+        }
+
+    def _popularity(self, top: Lists, column: Index) -> PerQuery:
+        """Mean popularity percentile; an item that nobody has chosen yet stands at 0."""
+        listed = top >= 0
+        value = np.where(column >= 0, self.percentile[np.maximum(column, 0)], 0.0)
+        n = listed.sum(axis=1)
+        total = np.where(listed, value, 0.0).sum(axis=1)
+        return np.divide(total, n, out=np.full(len(top), np.nan), where=n > 0)
+
+
+@dataclass(eq=False)
+class _Tally:
+    """The figures of one model, window by window."""
+
+    kind: Kind
+    metrics: list[dict[str, dict[str, PerQuery]]] = field(default_factory=list)
+    coverage: list[dict[str, float]] = field(default_factory=list)
+    listed_new: int = 0
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+
+    def add(self, judge: _Judge, rankings: Rankings) -> float:
+        """Count a window; returns its mean NDCG@10."""
+        self.metrics.append(judge.by_slice(rankings))
+        self.coverage.append(judge.coverage(rankings))
+        self.listed_new += judge.listed_new(rankings.lists["all"])
+        self.fit_seconds += rankings.fit_seconds
+        self.score_seconds += rankings.score_seconds
+        values = self.metrics[-1]["all"]["ndcg_at_10"]
+        return float(values[np.isfinite(values)].sum() / max(np.isfinite(values).sum(), 1))
+
+    def result(self, name: str) -> ModelResult:
+        first = self.metrics[0]
+        return ModelResult(
+            name,
+            self.kind,
+            {
+                part: {m: np.concatenate([window[part][m] for window in self.metrics]) for m in first[part]}
+                for part in first
+            },
+            {part: np.array([window[part] for window in self.coverage]) for part in self.coverage[0]},
+            self.listed_new,
+            self.fit_seconds,
+            self.score_seconds,
+        )

@@ -1,0 +1,322 @@
+"""
+A multi-layer perceptron in NumPy: forward, full gradient, inference.
+
+    periodic embedding → (linear → batch normalisation → ReLU) × n → linear → softmax, cross-entropy
+
+All parameters are views of one flat vector, all gradients of another, all running statistics of a
+third, so that an optimiser, a checkpoint and a copy are each one operation. Buffers of a training step
+are allocated once.
+
+References: Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabular Deep Learning"
+(periodic embedding); Ioffe & Szegedy 2015 (batch normalisation); Kingma & Ba 2015 (Adam).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from marquee.data.schema import Index
+
+__all__ = ["Adam", "Network"]
+
+Floats = NDArray[Any]  # float32; float64 where gradients are checked
+
+INFERENCE_ROWS = 32
+"""Rows of every inference product. Always this many (padded), because a product of another shape may
+round differently: so a row alone gets the very answer that it gets in a batch."""
+
+
+class Network:
+    """
+    The network and the buffers of its training step.
+
+    Args:
+        n_inputs: numeric inputs of a row.
+        n_frequencies: sines and cosines per input.
+        hidden: widths of the hidden layers.
+        n_outputs: classes.
+        batch_rows: rows of a training step.
+        frequency_scale: standard deviation of the initial frequencies, in cycles over half the range
+            [-1, 1] of an input.
+        rng: source of the initial weights.
+        dtype: float32, or float64 to check gradients.
+    """
+
+    bn_epsilon = 1e-5
+    bn_rate = 0.1
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_frequencies: int,
+        hidden: Sequence[int],
+        n_outputs: int,
+        *,
+        batch_rows: int = INFERENCE_ROWS,
+        frequency_scale: float = 1.0,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        self.n_inputs, self.n_frequencies, self.n_outputs = n_inputs, n_frequencies, n_outputs
+        self.hidden = tuple(hidden)
+        self.batch_rows = batch_rows
+        n_waves = n_inputs * n_frequencies
+        widths = (2 * n_waves + n_inputs, *self.hidden, n_outputs)
+        shapes: list[tuple[int, ...]] = [(n_inputs, n_frequencies)]
+        for rows, columns in zip(widths[:-2], self.hidden, strict=True):
+            shapes += [(rows, columns), (columns,), (columns,)]
+        shapes += [(widths[-2], n_outputs), (n_outputs,)]
+        size = sum(int(np.prod(shape)) for shape in shapes)
+        self.parameters: Floats = np.zeros(size, dtype)
+        self.gradient: Floats = np.zeros(size, dtype)
+        self.running: Floats = np.zeros(2 * sum(self.hidden), dtype)  # mean, variance of each layer
+        self._batch_statistics: Floats = np.zeros_like(self.running)
+        self._frequencies, *self._layers = _views(self.parameters, shapes)
+        self._d_frequencies, *self._d_layers = _views(self.gradient, shapes)
+        statistics = [(width,) for width in self.hidden for _ in range(2)]
+        self._running = _views(self.running, statistics)
+        self._batch = _views(self._batch_statistics, statistics)
+        for variance in self._running[1::2]:
+            variance[:] = 1.0
+        self._initialise(frequency_scale, rng if rng is not None else np.random.default_rng(0))
+        self._allocate(widths, n_waves, self.parameters.dtype)
+
+    def set_output_bias(self, bias: Floats) -> None:
+        """Start from a prior: (n_outputs,) logits of a row about which nothing is known."""
+        self._layers[-1][:] = bias
+
+    def loss_and_gradient(self, inputs: Floats, labels: Index) -> tuple[float, int]:
+        """
+        One training step's forward and backward pass; leaves the gradient in `gradient` and moves the
+        running statistics.
+
+        Args:
+            inputs: (batch_rows, 2 · n_inputs) values in [-1, 1], then 1.0 where missing (value 0).
+            labels: (batch_rows,) class indices.
+
+        Returns:
+            Mean cross-entropy of the batch, and how many rows it classified right.
+        """
+        values = inputs[:, : self.n_inputs]
+        self._embed(values, inputs[:, self.n_inputs :])
+        below = self._features
+        for layer in range(len(self.hidden)):
+            below = self._hidden_forward(layer, below)
+        loss, correct = self._softmax_cross_entropy(below, labels)
+        weights, d_weights, d_bias = self._layers[-2], self._d_layers[-2], self._d_layers[-1]
+        delta = self._logits  # (batch_rows, n_outputs), now d loss / d logits
+        np.matmul(below.T, delta, out=d_weights)
+        np.add.reduce(delta, axis=0, out=d_bias)
+        for layer in reversed(range(len(self.hidden))):
+            np.matmul(delta, weights.T, out=self._deltas[layer])
+            delta = self._deltas[layer]
+            below = self._activations[layer - 1] if layer else self._features
+            self._hidden_backward(layer, delta, below)
+            weights = self._layers[3 * layer]
+        np.matmul(delta, weights.T, out=self._d_features)
+        self._embed_backward(values)
+        np.subtract(self._batch_statistics, self.running, out=self._batch_statistics)
+        np.multiply(self._batch_statistics, self.bn_rate, out=self._batch_statistics)
+        np.add(self.running, self._batch_statistics, out=self.running)
+        return loss, correct
+
+    def log_probabilities(self, inputs: Floats) -> Floats:
+        """
+        Answers of the trained network, by its running statistics.
+
+        Args:
+            inputs: (n, 2 · n_inputs) as in training.
+
+        Returns:
+            (n, n_outputs) natural logarithms; a row is the same to the bit in whatever batch it comes.
+        """
+        n = len(inputs)
+        blocks = -(-n // INFERENCE_ROWS)
+        padded = np.zeros((blocks * INFERENCE_ROWS, inputs.shape[1]), self.parameters.dtype)
+        padded[:n] = inputs
+        logits = np.empty((len(padded), self.n_outputs), self.parameters.dtype)
+        affine = [self._folded(layer) for layer in range(len(self.hidden))]
+        for start in range(0, len(padded), INFERENCE_ROWS):
+            rows = slice(start, start + INFERENCE_ROWS)
+            values = padded[rows, : self.n_inputs]
+            angles = (values[:, :, None] * self._frequencies).reshape(INFERENCE_ROWS, -1)
+            below = np.concatenate([np.sin(angles), np.cos(angles), padded[rows, self.n_inputs :]], axis=1)
+            for layer, (scale, shift) in enumerate(affine):
+                below = below @ self._layers[3 * layer]
+                below *= scale
+                below += shift
+                np.maximum(below, 0, out=below)
+            np.matmul(below, self._layers[-2], out=logits[rows])
+        logits = logits[:n]
+        logits += self._layers[-1]
+        logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return logits
+
+    def _initialise(self, frequency_scale: float, rng: np.random.Generator) -> None:
+        self._frequencies[:] = rng.normal(0.0, 2 * np.pi * frequency_scale, self._frequencies.shape)
+        for layer in range(len(self.hidden)):
+            weights, scale = self._layers[3 * layer], self._layers[3 * layer + 1]
+            weights[:] = rng.normal(0.0, np.sqrt(2.0 / len(weights)), weights.shape)  # He et al. 2015
+            scale[:] = 1.0
+        weights = self._layers[-2]
+        weights[:] = rng.normal(0.0, np.sqrt(1.0 / len(weights)), weights.shape)
+
+    def _allocate(self, widths: Sequence[int], n_waves: int, dtype: np.dtype[Any]) -> None:
+        rows = self.batch_rows
+        self._features = np.empty((rows, widths[0]), dtype)
+        self._d_features = np.empty_like(self._features)
+        self._angles = np.empty((rows, self.n_inputs, self.n_frequencies), dtype)
+        self._sin, self._cos, self._missing = _columns(self._features, n_waves, self._angles.shape)
+        self._d_sin, self._d_cos, _ = _columns(self._d_features, n_waves, self._angles.shape)
+        self._centred = [np.empty((rows, width), dtype) for width in self.hidden]
+        self._activations = [np.empty_like(centred) for centred in self._centred]
+        self._deltas = [np.empty_like(centred) for centred in self._centred]
+        self._scratch = [np.empty_like(centred) for centred in self._centred]
+        self._vectors = [np.empty((4, width), dtype) for width in self.hidden]
+        self._logits = np.empty((rows, self.n_outputs), dtype)
+        self._row = np.empty((rows, 1), dtype)
+        self._row_index = np.arange(rows)
+
+    def _embed(self, values: Floats, missing: Floats) -> None:
+        np.multiply(values[:, :, None], self._frequencies, out=self._angles)
+        np.sin(self._angles, out=self._sin)
+        np.cos(self._angles, out=self._cos)
+        self._missing[:] = missing
+
+    def _embed_backward(self, values: Floats) -> None:
+        np.multiply(self._d_sin, self._cos, out=self._angles)
+        np.multiply(self._d_cos, self._sin, out=self._d_cos)
+        np.subtract(self._angles, self._d_cos, out=self._angles)
+        np.einsum("bif,bi->if", self._angles, values, out=self._d_frequencies)
+
+    def _hidden_forward(self, layer: int, below: Floats) -> Floats:
+        weights, scale, shift = self._layers[3 * layer : 3 * layer + 3]
+        centred, above = self._centred[layer], self._activations[layer]
+        mean, variance = self._batch[2 * layer : 2 * layer + 2]
+        inverse, slope = self._vectors[layer][:2]
+        rows = self.batch_rows
+        np.matmul(below, weights, out=centred)
+        np.add.reduce(centred, axis=0, out=mean)
+        np.multiply(mean, 1 / rows, out=mean)
+        np.subtract(centred, mean, out=centred)
+        np.einsum("ij,ij->j", centred, centred, out=variance)
+        np.multiply(variance, 1 / rows, out=inverse)
+        np.add(inverse, self.bn_epsilon, out=inverse)
+        np.sqrt(inverse, out=inverse)
+        np.divide(1.0, inverse, out=inverse)
+        # The batch is normalised by its own (biased) variance; what is remembered is unbiased.
+        np.multiply(variance, 1 / max(rows - 1, 1), out=variance)
+        np.multiply(inverse, scale, out=slope)
+        np.multiply(centred, slope, out=above)
+        np.add(above, shift, out=above)
+        np.maximum(above, 0, out=above)
+        return above
+
+    def _hidden_backward(self, layer: int, delta: Floats, below: Floats) -> None:
+        """
+        From d loss / d activation to d loss / d product, in place.
+
+        With c = x - mean(x), r = 1 / sqrt(var + eps), y = scale · r · c + shift and rows n:
+        d scale = r · sum(dy · c); d shift = sum(dy);
+        d x = scale · r · (dy - mean(dy) - c · r² · mean(dy · c)).
+        """
+        d_weights, d_scale, d_shift = self._d_layers[3 * layer : 3 * layer + 3]
+        centred, scratch = self._centred[layer], self._scratch[layer]
+        inverse, slope, first, second = self._vectors[layer]
+        # ReLU's derivative as 0.0 and 1.0: a product of floats is faster than one with a mask.
+        np.sign(self._activations[layer], out=scratch)
+        np.multiply(delta, scratch, out=delta)
+        np.add.reduce(delta, axis=0, out=d_shift)
+        np.einsum("ij,ij->j", delta, centred, out=d_scale)
+        np.multiply(d_scale, inverse, out=d_scale)
+        np.multiply(d_scale, inverse, out=first)
+        np.multiply(first, 1 / self.batch_rows, out=first)
+        np.multiply(d_shift, 1 / self.batch_rows, out=second)
+        np.multiply(centred, first, out=scratch)
+        np.subtract(delta, scratch, out=delta)
+        np.subtract(delta, second, out=delta)
+        np.multiply(delta, slope, out=delta)
+        np.matmul(below.T, delta, out=d_weights)
+
+    def _softmax_cross_entropy(self, below: Floats, labels: Index) -> tuple[float, int]:
+        logits, row = self._logits, self._row
+        np.matmul(below, self._layers[-2], out=logits)
+        np.add(logits, self._layers[-1], out=logits)
+        np.maximum.reduce(logits, axis=1, keepdims=True, out=row)
+        np.subtract(logits, row, out=logits)
+        chosen = logits[self._row_index, labels]  # ≤ 0, and 0 where the label is the most probable
+        np.exp(logits, out=logits)
+        np.add.reduce(logits, axis=1, keepdims=True, out=row)
+        loss = (float(np.log(row).sum()) - float(chosen.sum())) / self.batch_rows
+        np.multiply(row, self.batch_rows, out=row)
+        np.divide(logits, row, out=logits)
+        logits[self._row_index, labels] -= 1 / self.batch_rows
+        return loss, int(np.count_nonzero(chosen == 0))
+
+    def _folded(self, layer: int) -> tuple[Floats, Floats]:
+        _, scale, shift = self._layers[3 * layer : 3 * layer + 3]
+        mean, variance = self._running[2 * layer : 2 * layer + 2]
+        slope = scale / np.sqrt(variance + self.bn_epsilon)
+        return slope, shift - mean * slope
+
+
+class Adam:
+    """
+    Adam over one flat vector, in place.
+
+    The moments are kept without their factors (1 - beta), which are folded into the step size, and
+    updated block by block, so that the five vectors of a block stay in the processor's cache.
+
+    Args:
+        parameters, gradient: (n,) the vectors to move and to follow.
+        learning_rate: step size.
+    """
+
+    beta1 = 0.9
+    beta2 = 0.999
+    epsilon = 1e-8
+    block = 16_384
+
+    def __init__(self, parameters: Floats, gradient: Floats, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self.steps = 0
+        self.first: Floats = np.zeros_like(parameters)
+        self.second: Floats = np.zeros_like(parameters)
+        scratch = np.empty(min(self.block, len(parameters)), parameters.dtype)
+        vectors = (parameters, gradient, self.first, self.second)
+        self._blocks = [
+            (*(vector[start : start + self.block] for vector in vectors), scratch[: len(parameters) - start])
+            for start in range(0, len(parameters), self.block)
+        ]
+
+    def step(self) -> None:
+        """Move the parameters once."""
+        self.steps += 1
+        first_factor = (1 - self.beta1) / (1 - self.beta1**self.steps)
+        second_factor = ((1 - self.beta2) / (1 - self.beta2**self.steps)) ** 0.5
+        step = self.learning_rate * first_factor / second_factor
+        epsilon = self.epsilon / second_factor
+        for parameters, gradient, first, second, scratch in self._blocks:
+            np.multiply(first, self.beta1, out=first)
+            np.add(first, gradient, out=first)
+            np.multiply(second, self.beta2, out=second)
+            np.multiply(gradient, gradient, out=scratch)
+            np.add(second, scratch, out=second)
+            np.sqrt(second, out=scratch)
+            np.add(scratch, epsilon, out=scratch)
+            np.divide(first, scratch, out=scratch)
+            np.multiply(scratch, step, out=scratch)
+            np.subtract(parameters, scratch, out=parameters)
+
+
+def _views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+    return [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
+
+
+def _columns(features: Floats, n_waves: int, shape: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
+    sines, cosines, missing = np.split(features, [n_waves, 2 * n_waves], axis=1)
+    return sines.reshape(shape, copy=False), cosines.reshape(shape, copy=False), missing

@@ -1,0 +1,122 @@
+"""
+How much an event still says: the weights of training rows and of histories.
+
+Tastes and catalogues drift, so that old interactions say less about tomorrow. A training row counts
+2^(-age / half-life) by its age at the end of the fit data; an event of a history counts less the more
+events and the more days lie between it and the user's newest one.
+
+Source:
+    Koren 2009, "Collaborative filtering with temporal dynamics"; Ding & Li 2005, "Time weight
+    collaborative filtering".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from marquee.data.dataset import Histories, Interactions
+from marquee.data.schema import CSR, Event, Float32
+from marquee.data.vocabulary import Vocabulary
+from marquee.models.base import ModelConfig, tunable
+
+__all__ = ["RecencyConfig", "history_matrix", "training_matrix"]
+
+MICROSECONDS_PER_DAY = 86_400_000_000
+LEAST_WEIGHT = 1e-6
+
+
+@dataclass(frozen=True)
+class RecencyConfig(ModelConfig):
+    """Hyper-parameters of the models that weigh by recency."""
+
+    training_half_life_days: float | None = tunable(
+        730.0,
+        "Age at which a training row counts half; none: all count alike.",
+        choices=(None, 180.0, 365.0, 730.0, 1460.0),
+    )
+    history_half_life_events: float | None = tunable(
+        50.0,
+        "Newer events of the user after which an event counts half; none: all count alike.",
+        choices=(None, 5.0, 10.0, 20.0, 50.0, 100.0),
+    )
+    history_half_life_days: float | None = tunable(
+        180.0,
+        "Days before the user's newest event at which an event counts half; none: all count alike.",
+        choices=(None, 7.0, 30.0, 90.0, 180.0, 365.0),
+    )
+    rating_weight: float = tunable(
+        0.5, "How much a rating above the user's mean adds to an event's weight.", low=0.0, high=1.0
+    )
+
+
+def training_matrix(rows: Interactions, items: Vocabulary, half_life_days: float | None) -> CSR:
+    """
+    User × item matrix of the fit data.
+
+    The value is the square root of the decay, so that a pair of rows counts their mean decay in the
+    Gram matrix; of a repeated pair the newest counts.
+
+    Returns:
+        (n_users, n_items) float32 CSR with sorted indices, users in the order of their id.
+    """
+    users, row = np.unique(rows.user_ids, return_inverse=True)
+    column = items.index(rows.item_ids)
+    if half_life_days is None:
+        values = np.ones(len(rows), np.float32)
+    else:
+        age_days = (rows.timestamps.max(initial=0) - rows.timestamps) / MICROSECONDS_PER_DAY
+        values = np.maximum(np.exp2(-0.5 * age_days / half_life_days), LEAST_WEIGHT).astype(np.float32)
+    shape = (len(users), len(items))
+    matrix = CSR((values, (row, column)), shape=shape)
+    matrix.sum_duplicates()
+    if matrix.nnz < len(rows):
+        order = np.lexsort((values, column, row))
+        row, column, values = row[order], column[order], values[order]
+        newest = np.append((np.diff(row) != 0) | (np.diff(column) != 0), True)
+        matrix = CSR((values[newest], (row[newest], column[newest])), shape=shape)
+        matrix.sum_duplicates()
+    return matrix
+
+
+def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfig) -> CSR:
+    """
+    History × item matrix of the known positive events, weighted in (0, 2].
+
+    Returns:
+        (n, n_items) float32 CSR with sorted indices.
+    """
+    known = histories.where((items.index(histories.item_ids) >= 0) & (histories.events != Event.HIDE))
+    return known.matrix(items, _event_weights(known, config))
+
+
+def _event_weights(histories: Histories, config: RecencyConfig) -> Float32:
+    rows, n = histories.rows, len(histories.item_ids)
+    newest = histories.indptr[1:][rows]  # (n_events,) one past the newest event of the same history
+    halvings = np.zeros(n)
+    if config.history_half_life_events is not None:
+        # Events of one moment have no order: each gets the mean position of them all.
+        starts = np.flatnonzero(
+            np.append(True, (np.diff(rows) != 0) | (np.diff(histories.timestamps) != 0))[:n]
+        )
+        sizes = np.diff(np.append(starts, n))
+        later = newest - np.repeat(starts + (sizes + 1) / 2, sizes)
+        halvings += later / config.history_half_life_events
+    if config.history_half_life_days is not None:
+        age_days = (histories.timestamps[newest - 1] - histories.timestamps) / MICROSECONDS_PER_DAY
+        halvings += age_days / config.history_half_life_days
+    weights = np.maximum(np.exp2(-halvings), LEAST_WEIGHT)
+    if config.rating_weight:
+        weights *= _liking(histories, config.rating_weight)
+    return weights.astype(np.float32)
+
+
+def _liking(histories: Histories, strength: float) -> Float32:
+    """(n_events,) factors around 1: above it what the user rated above their mean, in [0.1, 2]."""
+    rated = ~np.isnan(histories.ratings)
+    rows, ratings = histories.rows[rated], histories.ratings[rated].astype(np.float64)
+    total = np.bincount(rows, ratings, minlength=len(histories))
+    mean = total / np.maximum(np.bincount(rows, minlength=len(histories)), 1)
+    factors = np.ones(len(rated), np.float32)
+    # 3 is what separates an indifferent from a loved item on the scale of ten.
+    factors[rated] = np.clip(1.0 + strength * (ratings - mean[rows]) / 3.0, 0.1, 2.0)
+    return factors

@@ -1,0 +1,97 @@
+"""
+Batch inference: everyone's top-k with the champion, visible all at once.
+
+The same `RecommendationPipeline` answers `marquee recommend`, so that a batch and a single answer agree.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from marquee.config import Settings
+from marquee.data import Catalog, Histories, RankedItems
+from marquee.errors import NoChampionError
+from marquee.models import Recommender
+from marquee.pipelines.run import RunContext
+from marquee.recommend import RecommendationPipeline
+from marquee.store import bundles
+from marquee.store.objects import ObjectStore
+from marquee.store.postgres import Database
+from marquee.store.repositories import deployments, recommendations
+from marquee.store.repositories import interactions as interaction_rows
+from marquee.store.repositories import items as item_rows
+
+__all__ = ["infer", "recommend_user"]
+
+BLOCK_USERS = 2048
+DEFAULT_K = 20
+
+
+def infer(context: RunContext) -> dict[str, Any]:
+    """
+    Replace the precomputed lists of all users.
+
+    Parameters of the run: `k` — list length, default 20.
+
+    Raises:
+        NoChampionError: no model has been trained yet and there are no interactions to count.
+    """
+    k = int(context.parameters.get("k", DEFAULT_K))
+    bundle, model = load_champion(context.settings, context.database, context.objects)
+    interactions = interaction_rows.load(context.database)
+    histories = interactions.histories()
+    pipeline = RecommendationPipeline(model)
+    blocks = []
+    for start in range(0, len(histories), BLOCK_USERS):
+        blocks.append(pipeline.recommend(histories.take(slice(start, start + BLOCK_USERS)), k))
+        context.progress("recommend", min(start + BLOCK_USERS, len(histories)), len(histories))
+    ranked = RankedItems(
+        np.concatenate([block.item_ids for block in blocks]), np.concatenate([block.scores for block in blocks])
+    )
+    with context.database.begin() as connection:
+        recommendations.replace_all(connection, histories.user_ids, ranked, bundle=bundle)
+    return {"users": len(histories), "k": k, "bundle": bundle}
+
+
+def load_champion(settings: Settings, database: Database, objects: ObjectStore) -> tuple[str, Recommender]:
+    """
+    The champion's bundle key and model; without a champion, popularity counted on the spot.
+
+    Raises:
+        NoChampionError: nothing to load and nothing to count.
+    """
+    with database.begin() as connection:
+        deployed = deployments.current(connection, "champion")
+    if deployed is not None:
+        return deployed.bundle, bundles.load(objects, deployed.bundle, settings.paths.bundles).recommender()
+    interactions = interaction_rows.load(database)
+    if not len(interactions):
+        raise NoChampionError("There is no model and nothing to count.", fix="Run: marquee pipeline run")
+    from marquee.models.popularity import Popularity
+
+    return "popularity", Popularity().fit(interactions)
+
+
+def recommend_user(
+    settings: Settings, database: Database, objects: ObjectStore, user_id: int, k: int
+) -> list[dict[str, Any]]:
+    """
+    The champion's list for one user now; an unknown user gets popular items.
+
+    Returns:
+        Dictionaries of `rank`, `item_id`, `title`, `score`.
+    """
+    _, model = load_champion(settings, database, objects)
+    with database.begin() as connection:
+        events = interaction_rows.user_history(connection, user_id)
+    moment = int(events.timestamps.max(initial=0)) + 1
+    ranked = RecommendationPipeline(model).recommend(Histories.gather(events, [user_id], moment), k)
+    titles = _titles(item_rows.load_catalog(database))
+    return [
+        {"rank": rank, "item_id": item_id, "title": titles.get(item_id), "score": score}
+        for rank, (item_id, score) in enumerate(next(ranked.rows()), start=1)
+    ]
+
+
+def _titles(catalog: Catalog) -> dict[int, str]:
+    return dict(zip(catalog.item_ids.tolist(), catalog.table["title"].to_pylist(), strict=True))

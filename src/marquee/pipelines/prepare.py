@@ -1,0 +1,105 @@
+"""
+Prepare: a catalogue, an audience where there is none yet, and a snapshot of it all.
+
+What is there is kept: own logs or MovieLens ratings are never mixed with virtual users.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from marquee.data import Interactions, Vocabulary
+from marquee.ingest.load import event_keys
+from marquee.ingest.sample import ingest_sample
+from marquee.ingest.tmdb import ingest_tmdb
+from marquee.pipelines.run import RunContext
+from marquee.pipelines.snapshots import take_snapshot
+from marquee.simulate.audience import Audience, AudienceConfig
+from marquee.store.repositories import interactions as interaction_rows
+from marquee.store.repositories import items as item_rows
+
+__all__ = ["prepare", "simulate"]
+
+AUDIENCE_SOURCE = "audience"
+
+
+def prepare(context: RunContext) -> dict[str, Any]:
+    """
+    Refresh the catalogue, simulate an audience if nobody has watched anything, take a snapshot.
+
+    Parameters of the run: `source` — `sample`, `tmdb`, `none` (keep the catalogue as it is) or `auto`
+    (TMDB with a key; else the sample, unless there is another catalogue already).
+    """
+    counts: dict[str, Any] = {}
+    source = _source(context)
+    if source == "tmdb":
+        report = ingest_tmdb(context.database, context.objects, context.settings.tmdb, progress=context.progress)
+        counts |= {"items_read": report.read, "quarantined": report.quarantined}
+    elif source == "sample":
+        report = ingest_sample(context.database, context.objects, progress=context.progress)
+        counts |= {"items_read": report.read, "quarantined": report.quarantined}
+    with context.database.begin() as connection:
+        someone_watched = interaction_rows.exists(connection)
+    if not someone_watched:
+        counts |= simulate(context)
+    context.progress("take snapshot", 0, 1)
+    snapshot = take_snapshot(context.database, context.objects)
+    context.progress("take snapshot", 1, 1)
+    return {
+        **counts,
+        "items": len(snapshot.catalog),
+        "interactions": len(snapshot.interactions),
+        "snapshot": snapshot.key,
+    }
+
+
+def simulate(context: RunContext) -> dict[str, Any]:
+    """
+    Let a virtual audience watch the catalogue; the same seed adds the same rows, so twice adds none.
+
+    Parameters of the run: `users`, `days`, `seed`, over those of `MARQUEE_AUDIENCE__*`.
+    """
+    wanted = context.settings.audience
+    chosen = {name: int(context.parameters[name]) for name in ("users", "days", "seed") if name in context.parameters}
+    catalog = item_rows.load_catalog(context.database)
+    known = item_rows.load_popularity(context.database)
+    popularity = np.ones(len(catalog), np.float32)
+    index = catalog.items.index(known["item_id"].to_numpy())
+    popularity[index[index >= 0]] = known["popularity"].to_numpy()[index >= 0]
+    config = AudienceConfig(
+        users=wanted.users,
+        days=wanted.days,
+        interactions_per_user=wanted.interactions_per_user,
+        seed=wanted.seed,
+    )
+    audience = Audience(catalog, popularity, replace(config, **chosen))
+    context.progress("simulate viewing", 0, 1)
+    made = audience.simulate().interactions
+    with context.database.begin() as connection:
+        loaded = interaction_rows.load_interactions(
+            connection, _keyed(made), source=AUDIENCE_SOURCE, kind="virtual"
+        )
+    context.progress("simulate viewing", 1, 1)
+    return {"users": len(Vocabulary.by_count(made.user_ids)), "simulated": loaded.inserted}
+
+
+def _keyed(made: Interactions) -> pa.Table:
+    table = made.to_arrow()
+    return table.append_column("event_key", event_keys(table))
+
+
+def _source(context: RunContext) -> str:
+    wanted = str(context.parameters.get("source", "auto"))
+    if wanted in {"sample", "tmdb", "none"}:
+        return wanted
+    if wanted != "auto":
+        raise ValueError(f"source must be auto, sample, tmdb or none, not {wanted!r}")
+    if context.settings.tmdb.configured:
+        return "tmdb"
+    with context.database.begin() as connection:
+        sources = item_rows.sources(connection)
+    return "sample" if not sources or sources == {"sample"} else "none"
+
+

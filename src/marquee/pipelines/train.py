@@ -1,0 +1,153 @@
+"""
+Train: fit a model on a snapshot, track the run, publish a bundle, put it in its slots.
+
+A run that is taken up again after a crash continues from its checkpoints; bundle and slots are written
+last and together, so that a killed run leaves nothing behind that serves.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+
+from marquee.data import Catalog
+from marquee.models import Recommender, model_class
+from marquee.models.base import Progress
+from marquee.models.mlp import Checkpoints, Mlp
+from marquee.pipelines.run import RunContext
+from marquee.pipelines.snapshots import Snapshot, read_snapshot, take_snapshot
+from marquee.registry import Registry, TrackedRun
+from marquee.store import bundles
+from marquee.store.repositories import deployments
+
+__all__ = ["CARD_COLUMNS", "train"]
+
+CARD_COLUMNS = ("item_id", "title", "overview", "poster_path", "release_date", "genres", "original_language")
+"""What an answer shows of an item, kept in the bundle."""
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """
+    Train a model and install it: as `champion`, and an `mlp` as `predictor` too.
+
+    Parameters of the run: `model` — a model name; `config` — hyper-parameters by name; `snapshot` — the id
+    of a snapshot, default: the data as it is now.
+
+    Raises:
+        ValueError: no such model or hyper-parameter.
+    """
+    name = str(context.parameters.get("model", "mlp"))
+    kind = model_class(name)
+    config = kind.Config.from_dict(context.parameters.get("config") or {})
+    context.progress("read snapshot", 0, 1)
+    key = context.parameters.get("snapshot")
+    snapshot = (
+        read_snapshot(context.objects, key) if key else take_snapshot(context.database, context.objects)
+    )
+    context.progress("read snapshot", 1, 1)
+    registry = Registry(context.settings)
+    code_version = version("marquee")
+    facts = {"rows": len(snapshot.interactions), "catalogue": len(snapshot.catalog)}
+    tags = {
+        "marquee.run_id": str(context.run_id),
+        "marquee.snapshot": snapshot.key,
+        "marquee.code_version": code_version,
+    }
+    with registry.run(name, parameters={**config.to_dict(), **facts}, tags=tags) as tracked:
+        model = kind(config)
+        metrics = _fit(model, snapshot, context, tracked)
+        tracked.log(metrics)
+        bundle = bundles.publish(
+            context.objects,
+            model.state(),
+            model=name,
+            cards=_cards(snapshot.catalog, model),
+            metrics=metrics,
+            snapshot=snapshot.key,
+            code_version=code_version,
+        )
+    number = registry.register(
+        _mlflow_name(name), tracked.run_id, bundle_key=bundle.key, bundle_version=bundle.version
+    )
+    slots: list[deployments.Slot] = ["champion", "predictor"] if isinstance(model, Mlp) else ["champion"]
+    with context.database.begin() as connection:
+        for slot in slots:
+            deployments.append(
+                connection,
+                slot,
+                bundle=bundle.key,
+                digest=bundle.digest,
+                model=name,
+                version=bundle.version,
+                deployed_by="train",
+                reason=f"trained by run {context.run_id}",
+                run_id=context.run_id,
+            )
+    for slot in slots:
+        registry.alias(_mlflow_name(name), slot, number)
+    return {"model": name, "version": bundle.version, **facts, **metrics}
+
+
+def _fit(model: Recommender, snapshot: Snapshot, context: RunContext, tracked: TrackedRun) -> dict[str, float]:
+    """Fit, reporting to the run's row, the bars and the tracker at once; return the final metrics."""
+    progress = _Reported(context, tracked)
+    if isinstance(model, Mlp):
+        model.fit(
+            snapshot.interactions,
+            snapshot.catalog,
+            popularity=_popularity(snapshot.popularity),
+            checkpoints=Checkpoints(context.settings.paths.checkpoints / str(context.run_id)),
+            progress=progress,
+        )
+        return dict(model.metrics)
+    model.fit(snapshot.interactions, snapshot.catalog, progress=progress)
+    return {}
+
+
+def _popularity(table: pa.Table) -> Mapping[int, float] | None:
+    pairs = dict(zip(table["item_id"].to_pylist(), table["popularity"].to_pylist(), strict=True))
+    return pairs or None
+
+
+def _cards(catalog: Catalog, model: Recommender) -> pa.Table:
+    """Cards of the catalogue and, by id alone, of items of the model that the catalogue lacks."""
+    table = catalog.table.select(list(CARD_COLUMNS))
+    missing = model.items.ids[catalog.items.index(model.items.ids) < 0]
+    if not len(missing):
+        return table
+    unknown = pa.table(
+        [
+            pa.array(missing) if field.name == "item_id"
+            else pa.array([f"#{item_id}" for item_id in missing.tolist()]) if field.name == "title"
+            else pa.nulls(len(missing), field.type)
+            for field in table.schema
+        ],
+        schema=table.schema,
+    )
+    return pa.concat_tables([table, unknown])
+
+
+def _mlflow_name(model: str) -> str:
+    return f"marquee-{model}".replace(":", "-").replace("/", "-")
+
+
+class _Reported(Progress):
+    """One report for three listeners: the run's row, the bars, the tracker."""
+
+    def __init__(self, context: RunContext, tracked: TrackedRun) -> None:
+        self._context = context
+        self._tracked = tracked
+        self._done, self._total, self._unit = 0, 0, "steps"
+
+    def total(self, steps: int, unit: str) -> None:
+        self._done, self._total, self._unit = 0, steps, unit
+        self._report()
+
+    def step(self, metrics: Mapping[str, float] | None = None) -> None:
+        self._done += 1
+        self._tracked.step(metrics)
+        self._report()
+
+    def _report(self) -> None:
+        self._context.progress(f"train: {self._unit}", self._done, self._total)

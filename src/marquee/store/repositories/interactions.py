@@ -1,0 +1,274 @@
+"""Events of users with items: append-only, each told apart by its source and key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, Select, and_, exists, insert, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from marquee.data import Event, Interactions
+from marquee.data.schema import INTERACTIONS, Ids
+from marquee.errors import SchemaError
+from marquee.store.bulk import copy_in, read_arrow
+from marquee.store.postgres import Database
+from marquee.store.tables import interactions, users
+
+__all__ = [
+    "LoadCounts",
+    "NewEvent",
+    "UserKind",
+    "append_events",
+    "count",
+    "load",
+    "load_interactions",
+    "seen_items",
+    "user_history",
+]
+
+UserKind = Literal["virtual", "imported", "live"]
+
+SECONDARY_INDEXES = {
+    "interactions_user_id_occurred_at_idx": "(user_id, occurred_at)",
+    "interactions_revokes_idx": "(source, revokes) WHERE revokes IS NOT NULL",
+}
+REBUILD_ROWS = 50_000
+"""From this many rows on, building the indexes of an empty table afterwards beats filling them."""
+
+EFFECTIVE = """
+SELECT user_id, item_id, event, rating, watch_seconds, occurred_at
+FROM interactions AS i
+WHERE event <> 'undo' AND occurred_at < {before}
+AND NOT EXISTS (
+    SELECT FROM interactions AS u
+    WHERE u.revokes = i.event_key AND u.source = i.source AND u.user_id = i.user_id
+    AND u.occurred_at < {before}
+)
+AND NOT EXISTS (SELECT FROM users WHERE users.user_id = i.user_id AND erased_at IS NOT NULL)
+"""
+
+
+@dataclass(frozen=True)
+class LoadCounts:
+    """What a load did: rows that were new, and rows that were there already."""
+
+    inserted: int
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """
+    One event to append.
+
+    Attributes:
+        event_key: tells the event apart within its source; a retry sends the same.
+        revokes: of an undo: the `event_key` that it takes back.
+    """
+
+    user_id: int
+    item_id: int
+    event: Event
+    event_key: str
+    occurred_at: datetime
+    rating: float | None = None
+    watch_seconds: float | None = None
+    revokes: str | None = None
+
+
+def load_interactions(
+    connection: Connection, rows: pa.Table, *, source: str, kind: UserKind = "imported"
+) -> LoadCounts:
+    """
+    Append many events; those that are there already, by (source, event_key), stay as they are.
+
+    Args:
+        connection: in the caller's transaction.
+        rows: the columns of `schema.INTERACTIONS`, `event_key`, and where there are undos `revokes`.
+        source: where the rows come from.
+        kind: of users who are new.
+
+    Raises:
+        SchemaError: a column is missing, cannot be cast, or has a null that it must not have.
+    """
+    rows = _checked(rows)
+    given = len(rows)
+    if not given:
+        return LoadCounts(0, 0)
+    _add_users(connection, pc.unique(rows["user_id"]), kind)
+    # One load of a source at a time: the second finds the rows of the first.
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"load {source}"})
+    rows = _without_repetition(rows).append_column("source", pa.repeat(pa.scalar(source), given)[: len(rows)])
+    if connection.execute(select(exists().where(interactions.c.source == source))).scalar_one():
+        inserted = _append_missing(connection, rows)
+    else:
+        inserted = _append_first(connection, rows)
+    return LoadCounts(inserted, given - inserted)
+
+
+def append_events(
+    connection: Connection, events: Sequence[NewEvent], *, source: str = "live", kind: UserKind = "live"
+) -> LoadCounts:
+    """Append a few events; a retry with the same key changes nothing."""
+    if not events:
+        return LoadCounts(0, 0)
+    _add_users(connection, pa.array({event.user_id for event in events}, pa.int64()), kind)
+    values = [
+        {
+            "user_id": event.user_id,
+            "item_id": event.item_id,
+            "event": event.event.label,
+            "event_key": event.event_key,
+            "occurred_at": event.occurred_at,
+            "rating": event.rating,
+            "watch_seconds": event.watch_seconds,
+            "revokes": event.revokes,
+            "source": source,
+        }
+        for event in events
+    ]
+    statement = (
+        upsert(interactions)
+        .on_conflict_do_nothing(index_elements=["source", "event_key"])
+        .returning(interactions.c.interaction_id)
+    )
+    inserted = len(connection.execute(statement, values).all())
+    return LoadCounts(inserted, len(events) - inserted)
+
+
+def load(database: Database, *, before: datetime | None = None) -> Interactions:
+    """
+    All events that count: undone ones, the undos themselves and those of erased users left out.
+
+    Args:
+        before: only what happened, and was undone, strictly before this moment.
+
+    Returns:
+        Rows in an order that depends on nothing but their content: by time, user, item, event.
+    """
+    moment = before if before is not None else datetime.max.replace(tzinfo=UTC)
+    rows = Interactions.from_arrow(read_arrow(database, EFFECTIVE, before=moment))
+    return rows.take(
+        np.lexsort(
+            (rows.watch_seconds, rows.ratings, rows.events, rows.item_ids, rows.user_ids, rows.timestamps)
+        )
+    )
+
+
+def user_history(connection: Connection, user_id: int, *, limit: int = 1_000) -> Interactions:
+    """The newest events of a user that count, oldest first; none for an unknown or erased user."""
+    columns = [interactions.c[name] for name in INTERACTIONS.names]
+    query = _effective(user_id, columns).order_by(interactions.c.occurred_at.desc()).limit(limit)
+    rows = [dict(row._mapping) for row in connection.execute(query)]
+    return Interactions.from_arrow(pa.Table.from_pylist(rows, schema=INTERACTIONS)).sorted()
+
+
+def seen_items(connection: Connection, user_id: int) -> frozenset[int]:
+    """The items that a user has seen or hidden; a click alone is neither."""
+    query = _effective(user_id, [interactions.c.item_id]).where(interactions.c.event != Event.CLICK.label)
+    return frozenset(connection.execute(query.distinct()).scalars())
+
+
+def count(connection: Connection) -> dict[str, int]:
+    """Rows per source, undone ones included."""
+    query = text("SELECT source, count(*) FROM interactions GROUP BY source ORDER BY source")
+    return {source: rows for source, rows in connection.execute(query)}
+
+
+def _effective(user_id: int, columns: Sequence[Any]) -> Select[Any]:
+    undo = interactions.alias("undo")
+    undone = exists().where(
+        and_(
+            undo.c.source == interactions.c.source,
+            undo.c.revokes == interactions.c.event_key,
+            undo.c.user_id == interactions.c.user_id,
+        )
+    )
+    erased = exists().where(users.c.user_id == user_id, users.c.erased_at.is_not(None))
+    return select(*columns).where(
+        interactions.c.user_id == user_id, interactions.c.event != Event.UNDO.label, ~undone, ~erased
+    )
+
+
+def _checked(rows: pa.Table) -> pa.Table:
+    """The columns to store, of the types to store, a float without value as null."""
+    fields = [*INTERACTIONS, pa.field("event_key", pa.string(), nullable=False)]
+    if "revokes" in rows.column_names:
+        fields.append(pa.field("revokes", pa.string()))
+    missing = [field.name for field in fields if field.name not in rows.column_names]
+    if missing:
+        raise SchemaError(f"The interactions table lacks the columns {missing}.")
+    try:
+        rows = rows.select([field.name for field in fields]).cast(pa.schema(fields))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SchemaError(f"The interactions table cannot be cast: {error}") from error
+    for i, field in enumerate(fields):
+        if not field.nullable and rows[field.name].null_count:
+            raise SchemaError(f"The column {field.name!r} of the interactions table has nulls.")
+        if pa.types.is_floating(field.type):
+            column = rows[field.name]
+            rows = rows.set_column(i, field, pc.if_else(pc.is_nan(column), None, column))
+    return rows
+
+
+def _without_repetition(rows: pa.Table) -> pa.Table:
+    """The first row of each key."""
+    keys = rows["event_key"].combine_chunks()
+    encoded = keys.dictionary_encode()
+    if len(encoded.dictionary) == len(rows):
+        return rows
+    _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
+    return rows.take(np.sort(first))
+
+
+def _add_users(connection: Connection, user_ids: pa.Array, kind: UserKind) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO users (user_id, kind) SELECT id, :kind FROM unnest(CAST(:ids AS bigint[])) AS id "
+            "ORDER BY id ON CONFLICT DO NOTHING"
+        ),
+        {"ids": user_ids.to_pylist(), "kind": kind},
+    )
+
+
+def _append_first(connection: Connection, rows: pa.Table) -> int:
+    """Rows of a source that has none yet: straight into the table."""
+    empty = len(rows) >= REBUILD_ROWS and not connection.execute(select(exists(select(interactions.c.source)))).scalar_one()
+    if empty:
+        for name in SECONDARY_INDEXES:
+            connection.execute(text(f"DROP INDEX {name}"))
+        connection.execute(text("ALTER TABLE interactions DROP CONSTRAINT interactions_pkey"))
+        connection.execute(text("ALTER TABLE interactions DROP CONSTRAINT interactions_source_event_key_key"))
+    copy_in(connection, "interactions", rows)
+    if empty:
+        connection.execute(text("ALTER TABLE interactions ADD CONSTRAINT interactions_pkey PRIMARY KEY (interaction_id)"))
+        connection.execute(text("ALTER TABLE interactions ADD CONSTRAINT interactions_source_event_key_key UNIQUE (source, event_key)"))
+        for name, definition in SECONDARY_INDEXES.items():
+            connection.execute(text(f"CREATE INDEX {name} ON interactions {definition}"))
+    return len(rows)
+
+
+def _append_missing(connection: Connection, rows: pa.Table) -> int:
+    """Rows of a source that has some: by way of a staging table, only those whose key is new."""
+    connection.execute(
+        text(
+            "CREATE TEMPORARY TABLE staged_interactions (LIKE interactions) ON COMMIT DROP;"
+            "ALTER TABLE staged_interactions ALTER interaction_id DROP NOT NULL, ALTER ingested_at DROP NOT NULL"
+        )
+    )
+    copy_in(connection, "staged_interactions", rows)
+    names = ", ".join(rows.column_names)
+    inserted = connection.execute(
+        text(
+            f"INSERT INTO interactions ({names}) SELECT {names} FROM staged_interactions AS s "
+            "WHERE NOT EXISTS (SELECT FROM interactions AS i "
+            "WHERE i.source = s.source AND i.event_key = s.event_key) "
+            "ON CONFLICT DO NOTHING"
+        )
+    ).rowcount
+    connection.execute(text("DROP TABLE staged_interactions"))
+    return inserted
