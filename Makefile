@@ -52,8 +52,8 @@ docs: setup ## regenerate the generated pages
 
 lock: setup ## resolve the lock files anew
 	rm -f requirements.lock requirements-bootstrap.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-header pyproject.toml -o requirements.lock
-	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-bootstrap.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ generated from these classes.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -103,6 +103,20 @@ class WorkerSettings(BaseModel):
     )
 
 
+class ApiSettings(BaseModel):
+    """The HTTP API."""
+
+    wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        900, description="How long `POST /run/*` waits for its run before it answers 202 with the run id."
+    )
+    database_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        2, description="How long an answer waits for the database before it is given without."
+    )
+    shutdown_seconds: Annotated[int, Field(ge=1, le=600)] = Field(
+        10, description="How long requests under way may take to finish when the API is stopped."
+    )
+
+
 class MlflowSettings(BaseModel):
     """Experiment tracking."""
 
@@ -172,6 +186,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     tmdb: TmdbSettings = Field(default_factory=TmdbSettings)
     audience: AudienceSettings = Field(default_factory=AudienceSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -187,7 +202,7 @@ class Settings(BaseSettings):
         return Paths(home=self.home)
 
 
-def load_settings(**overrides: object) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """
     Settings from the environment.
 
@@ -198,7 +213,7 @@ def load_settings(**overrides: object) -> Settings:
         ConfigError: naming each wrong variable and what it must be.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**overrides)
     except ValidationError as error:
         problems = [
             f"MARQUEE_{'__'.join(str(part) for part in item['loc']).upper()} {item['msg']}"

@@ -19,66 +19,119 @@ __all__ = [
     "Problem",
     "RecentRecommendations",
     "RunAccepted",
+    "RunList",
     "RunResult",
     "RunStatus",
     "TrainRequest",
 ]
 
-ContentId = Annotated[int, Field(description="TMDB id of the film.", examples=[27205], ge=1, lt=2**63)]
-ListLength = Annotated[int, Field(ge=1, le=100, description="How many films to return.")]
+ContentId = Annotated[int, Field(description="TMDB id of the film.")]
+
+
+CONTENT = {
+    "content_id": 27205,
+    "title": "Inception",
+    "poster_url": "https://image.tmdb.org/t/p/w500/edv5CZvWj09upOsy2Y6IwDhK8bt.jpg",
+}
+CARD = {**CONTENT, "overview": "A thief who steals secrets from dreams is asked to plant one."}
+RUN_ID = "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+RUN = {
+    "run_id": RUN_ID,
+    "pipeline": "train",
+    "status": "running",
+    "parameters": {"model": "mlp"},
+    "counts": {},
+    "step": "train: epochs",
+    "progress": 0.4,
+    "error": None,
+    "attempts": 1,
+    "created_at": "2026-11-22T10:15:00Z",
+    "started_at": "2026-11-22T10:15:01Z",
+    "finished_at": None,
+}
+BUNDLE = "mlp/20261122T101500.000000Z-3f2a9c0d1e2b"
+
+
+def _shown(*examples: dict[str, Any]) -> ConfigDict:
+    """A model config whose examples the OpenAPI document shows."""
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
 class Message(BaseModel):
     """A greeting."""
 
-    message: str = Field(examples=["Marquee is running. See /docs."])
+    model_config = _shown({"message": "Marquee is running. See /docs."})
+
+    message: str
 
 
 class Health(BaseModel):
     """Whether the service answers, and what it lacks."""
 
-    status: Literal["ok", "degraded"] = Field(examples=["ok"])
-    database: Literal["ok", "unreachable"] = Field(examples=["ok"])
-    predictor: str | None = Field(None, description="Bundle in the slot.", examples=["mlp/20261122T101500-3f2a"])
-    champion: str | None = Field(None, description="Bundle in the slot.", examples=["mlp/20261122T101500-3f2a"])
+    model_config = _shown(
+        {"status": "ok", "database": "ok", "lacks": [], "predictor": BUNDLE, "champion": BUNDLE}
+    )
+
+    status: Literal["ok", "degraded"]
+    database: Literal["ok", "unreachable"]
+    lacks: list[str] = Field(description="What makes it degraded.")
+    predictor: str | None = Field(description="Bundle in the slot.")
+    champion: str | None = Field(description="Bundle in the slot.")
 
 
 class Info(BaseModel):
     """What runs here."""
 
-    service: str = Field(examples=["marquee"])
-    version: str = Field(examples=["0.1.0"])
-    python: str = Field(examples=["3.11.7"])
-    models: dict[str, str | None] = Field(examples=[{"predictor": "mlp/20261122T101500-3f2a"}])
-    items: int = Field(description="Films in the catalogue.", examples=[200])
-    notices: list[str] = Field(
-        examples=[["This product uses the TMDB API but is not endorsed or certified by TMDB."]]
+    model_config = _shown(
+        {
+            "service": "marquee",
+            "version": "0.1.0",
+            "python": "3.11.7",
+            "models": {"predictor": BUNDLE, "champion": BUNDLE},
+            "items": 200,
+            "notices": ["This product uses the TMDB API but is not endorsed or certified by TMDB."],
+        }
     )
+
+    service: str
+    version: str
+    python: str
+    models: dict[str, str | None] = Field(description="Slot → bundle.")
+    items: int | None = Field(description="Films in the catalogue; null while the database is away.")
+    notices: list[str]
 
 
 class Content(BaseModel):
     """A film that the predictor knows."""
 
+    model_config = _shown(CONTENT)
+
     content_id: ContentId
-    title: str = Field(examples=["Inception"])
-    poster_url: str | None = Field(examples=["https://image.tmdb.org/t/p/w500/edv5CZvWj09upOsy2Y6IwDhK8bt.jpg"])
+    title: str
+    poster_url: str | None
 
 
 class ContentCard(Content):
     """A recommended film."""
 
-    overview: str | None = Field(examples=["A thief who steals secrets from dreams is asked to plant one."])
+    model_config = _shown(CARD)
+
+    overview: str | None
 
 
 class AvailableContentIds(BaseModel):
     """The vocabulary of the predictor."""
 
-    count: int = Field(examples=[1])
-    available_content_ids: list[int] = Field(examples=[[27205]])
+    model_config = _shown({"count": 2, "available_content_ids": [27205, 603]})
+
+    count: int
+    available_content_ids: list[int]
 
 
 class AvailableContents(BaseModel):
     """The films of the predictor's vocabulary."""
+
+    model_config = _shown({"available_contents": [CONTENT]})
 
     available_contents: list[Content]
 
@@ -86,21 +139,17 @@ class AvailableContents(BaseModel):
 class RecentRecommendations(BaseModel):
     """The newest recommendations, without duplicates."""
 
+    model_config = _shown({"recent_recommendations": [CARD]})
+
     recent_recommendations: list[ContentCard]
 
 
 class PredictRequest(BaseModel):
     """One viewing: who watched what, how long, how they rated it, and how popular it is."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        allow_inf_nan=False,
-        json_schema_extra={
-            "examples": [
-                {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 83.9}
-            ]
-        },
-    )
+    model_config = _shown(
+        {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 83.9}
+    ) | ConfigDict(extra="forbid", allow_inf_nan=False)
 
     user_id: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
     content_id: Annotated[int, Field(ge=1, lt=2**63, strict=True, description="TMDB id of the film.")]
@@ -113,56 +162,79 @@ class PredictRequest(BaseModel):
 class PredictResponse(BaseModel):
     """The films most probable after that viewing."""
 
-    user_id: int = Field(examples=[1])
+    model_config = _shown({"user_id": 1, "recommendations": [CARD]})
+
+    user_id: int
     recommendations: list[ContentCard]
 
 
 class TrainRequest(BaseModel):
     """Which model to train."""
 
-    model_config = ConfigDict(
-        extra="forbid", protected_namespaces=(), json_schema_extra={"examples": [{"model_name": "mlp"}]}
-    )
+    model_config = _shown({"model_name": "mlp"}) | ConfigDict(extra="forbid", protected_namespaces=())
 
-    model_name: str = Field("mlp", max_length=200, description="A name that `marquee train --help` lists.")
+    model_name: str = Field(max_length=200, description="A built-in model or one of an installed plug-in.")
 
 
 class RunResult(BaseModel):
     """A pipeline has finished."""
 
-    result: str = Field(examples=["train finished"])
+    model_config = _shown({"result": "train finished"})
+
+    result: str
 
 
 class RunAccepted(BaseModel):
-    """A pipeline is queued."""
+    """A pipeline is queued or running."""
+
+    model_config = _shown({"run_id": RUN_ID, "status": "queued", "location": f"/v1/runs/{RUN_ID}"})
 
     run_id: UUID
-    status: str = Field(examples=["queued"])
-    location: str = Field(examples=["/v1/runs/0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"])
+    status: str
+    location: str
 
 
 class RunStatus(BaseModel):
     """A pipeline run."""
 
+    model_config = _shown(RUN) | ConfigDict(from_attributes=True)
+
     run_id: UUID
-    pipeline: str = Field(examples=["train"])
+    pipeline: str
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
-    parameters: dict[str, Any] = Field(examples=[{"model": "mlp"}])
-    counts: dict[str, Any] = Field(examples=[{"rows": 2911}])
-    progress: dict[str, Any] | None = Field(None, examples=[{"step": "epochs", "done": 12, "total": 60}])
-    error: str | None = None
+    parameters: dict[str, Any]
+    counts: dict[str, Any] = Field(description="What it counted, once finished.")
+    step: str | None = Field(description="What it is doing.")
+    progress: float | None = Field(description="0–1, null where unknown.", ge=0, le=1)
+    error: str | None = Field(description="Why it failed, in one line.")
+    attempts: int = Field(description="How often it was started; more than one after a crash.")
     created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class RunList(BaseModel):
+    """Pipeline runs, newest first."""
+
+    model_config = _shown({"runs": [RUN]})
+
+    runs: list[RunStatus]
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(description="Path of the field, such as `body.watch_seconds` or `query.k`.")
+    message: str
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 describes it."""
+    """An error, as RFC 9457 describes it; members without value are left out."""
 
-    type: str = Field(description="Stable name of the kind of problem.", examples=["/problems/unknown-content"])
-    title: str = Field(examples=["Unknown content"])
-    status: int = Field(examples=[404])
-    detail: str = Field(examples=["The content_id 1 is not in the trained vocabulary."])
-    fix: str | None = Field(None, examples=["GET /available-content-ids lists the known ones."])
-    errors: list[dict[str, Any]] | None = Field(None, description="The offending fields.")
-    run_id: UUID | None = Field(None, description="The run that is already under way (409).")
+    type: str = Field(description="Stable name of the kind of problem.")
+    title: str
+    status: int
+    detail: str = Field(description="What happened, with the value it happened to.")
+    fix: str | None = Field(None, description="What to do next.")
+    errors: list[FieldError] | None = Field(None, description="The offending fields (422).")
+    run_id: UUID | None = Field(None, description="The run under way (409), or the one that failed (500).")

@@ -52,4 +52,3 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     with errors_as_lines(debug):
         app(standalone_mode=True)
-

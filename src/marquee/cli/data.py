@@ -1,6 +1,7 @@
 """Commands that bring data in: `ingest …` and `simulate`."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,8 +111,8 @@ def simulate(
 def _ingested(json: bool, work: "Callable[[Any, Any, Any, Any], IngestReport]") -> None:
     settings = open_settings()
     with stores(settings) as (database, objects), bars(quiet=json) as bar:
-        report = work(settings, database, objects, bar)
-    _print(report.as_dict(), json, f"Ingested from {report.source}")
+        report = work(settings, database, objects, lambda done, total: bar("ingest", done, total))
+    _print(asdict(report), json, f"Ingested from {report.source}")
 
 
 def _print(values: dict[str, Any], json: bool, title: str) -> None:

@@ -101,7 +101,7 @@ def pipeline_run(
 
 
 def _hyper_parameters(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:
-    """Those of the file, overridden by those of the command line; values are read as JSON where they can be."""
+    """Those of the file, then those of the command line, read as JSON where they can be."""
     import json
     import tomllib
 

@@ -38,7 +38,13 @@ def _configuration() -> str:
 
 
 def _table(title: str, text: str, rows: Iterator[tuple[str, str, str]]) -> list[str]:
-    lines = [f"## {title}", "", *([text, ""] if text else []), "| variable | default | meaning |", "|---|---|---|"]
+    lines = [
+        f"## {title}",
+        "",
+        *([text, ""] if text else []),
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
     return [*lines, *(f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows), ""]
 
 

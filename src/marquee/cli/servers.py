@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,7 +93,7 @@ def mlflow(
     os.execve(sys.executable, command, {**os.environ, **mlflow_environment()})  # noqa: S606
 
 
-def _given(**values: object) -> dict[str, object]:
+def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -149,7 +149,9 @@ def _wait_until_ready(settings: "Settings", supervisor: "Supervisor", stop: "Eve
 
 def _greet(settings: "Settings", seconds: float | None) -> None:
     out = console()
-    out.print(f"\n[bold]Marquee[/bold]  {_url(settings)}" + (f"  (ready in {seconds:.1f} s)" if seconds else ""))
+    out.print(
+        f"\n[bold]Marquee[/bold]  {_url(settings)}" + (f"  (ready in {seconds:.1f} s)" if seconds else "")
+    )
     out.print(f"API docs {_url(settings)}/docs")
     out.print(f"Try      curl '{_url(settings)}/latest-recommendations?k=3'")
     out.print("Ctrl-C stops everything.\n")

@@ -5,23 +5,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from marquee.cli.output import bars
-from marquee.config import Settings, load_settings
 
 if TYPE_CHECKING:
+    from marquee.config import Settings
     from marquee.store.objects import ObjectStore
     from marquee.store.postgres import Database
 
 __all__ = ["open_settings", "run_pipeline", "stores"]
 
 
-def open_settings(*, log_level: str | None = "warning", **overrides: object) -> Settings:
+def open_settings(*, log_level: str | None = "warning", **overrides: Any) -> "Settings":
     """
     Settings, with logs set up.
 
     Args:
-        log_level: commands for people log warnings only, unless MARQUEE_LOG__LEVEL says otherwise; None: as set.
+        log_level: what commands for people log, unless MARQUEE_LOG__LEVEL is set; None: as set.
         overrides: fields that win over the environment.
     """
+    from marquee.config import load_settings
     from marquee.telemetry import configure_logs
 
     settings = load_settings(**overrides)
@@ -31,7 +32,7 @@ def open_settings(*, log_level: str | None = "warning", **overrides: object) -> 
 
 
 @contextmanager
-def stores(settings: Settings) -> "Iterator[tuple[Database, ObjectStore]]":
+def stores(settings: "Settings") -> "Iterator[tuple[Database, ObjectStore]]":
     """The database (the embedded one is started) and the object store, closed on leaving."""
     from marquee.store.objects import ObjectStore
     from marquee.store.postgres import Database
@@ -41,7 +42,7 @@ def stores(settings: Settings) -> "Iterator[tuple[Database, ObjectStore]]":
 
 
 def run_pipeline(
-    settings: Settings,
+    settings: "Settings",
     database: "Database",
     objects: "ObjectStore",
     pipeline: str,

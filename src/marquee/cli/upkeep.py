@@ -38,7 +38,9 @@ def doctor(json: JsonOption = False) -> None:
 
 def paths(
     json: JsonOption = False,
-    shell: Annotated[bool, typer.Option("--shell", help="Print shell variables: eval $(marquee paths --shell)")] = False,
+    shell: Annotated[
+        bool, typer.Option("--shell", help="Print shell variables: eval $(marquee paths --shell)")
+    ] = False,
 ) -> None:
     """Where data, models, checkpoints and logs live."""
     import shlex
@@ -48,7 +50,9 @@ def paths(
         emit_json({name: str(path) for name, path in places.items()})
     elif shell:
         for name, path in places.items():
-            typer.echo(f"export MARQUEE_{name.upper()}{'' if name == 'home' else '_DIR'}={shlex.quote(str(path))}")
+            typer.echo(
+                f"export MARQUEE_{name.upper()}{'' if name == 'home' else '_DIR'}={shlex.quote(str(path))}"
+            )
     else:
         rows_table(("what", "where"), list(places.items()))
 
@@ -74,7 +78,9 @@ def runs(
                 run.pipeline,
                 run.status,
                 run.started_at and f"{run.started_at:%Y-%m-%d %H:%M:%S}",
-                run.finished_at and run.started_at and f"{(run.finished_at - run.started_at).total_seconds():.1f}",
+                run.finished_at
+                and run.started_at
+                and f"{(run.finished_at - run.started_at).total_seconds():.1f}",
                 run.error or ", ".join(f"{name}={value}" for name, value in run.counts.items()),
             )
             for run in found

@@ -70,29 +70,49 @@ def top_k(scores: Matrix, k: int) -> tuple[Index, Matrix]:
     """
     n, m = scores.shape
     width = min(k, m)
-    clean = np.where(np.isnan(scores), -np.inf, scores).astype(np.float32, copy=False)
     indices = np.full((n, k), -1, dtype=np.int64)
     values = np.full((n, k), np.nan, dtype=np.float32)
-    if width == 0:
+    if n == 0 or width == 0:
         return indices, values
-    if width < m:
-        part = np.argpartition(-clean, width - 1, axis=1)[:, :width]
-        threshold = np.take_along_axis(clean, part, axis=1).min(axis=1)
-        # argpartition picks any of the columns that tie at the threshold: repair those rows.
-        tied = (clean == threshold[:, None]).sum(axis=1) > (
-            np.take_along_axis(clean, part, axis=1) == threshold[:, None]
-        ).sum(axis=1)
-        for row in np.flatnonzero(tied):
-            above = np.flatnonzero(clean[row] > threshold[row])
-            equal = np.flatnonzero(clean[row] == threshold[row])[: width - len(above)]
-            part[row] = np.concatenate([above, equal])
-        part.sort(axis=1)
-    else:
-        part = np.broadcast_to(np.arange(m), (n, m))
-    chosen = np.take_along_axis(clean, part, axis=1)
-    order = np.argsort(-chosen, axis=1, kind="stable")
-    chosen = np.take_along_axis(chosen, order, axis=1)
-    allowed = chosen > -np.inf
-    indices[:, :width] = np.where(allowed, np.take_along_axis(part, order, axis=1), -1)
-    values[:, :width] = np.where(allowed, chosen, np.nan)
+    rows, columns = _candidates(scores, width)
+    counts = np.bincount(rows, minlength=n)
+    offset = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # (n, most candidates of a row): columns ascend, so that a stable sort puts the lower of equals first.
+    packed = np.full((n, max(int(counts.max()), width)), -np.inf, dtype=np.float32)
+    source = np.full(packed.shape, -1, dtype=np.int64)
+    packed[rows, offset] = scores[rows, columns]
+    source[rows, offset] = columns
+    order = np.argsort(-packed, axis=1, kind="stable")[:, :width]
+    chosen = np.take_along_axis(packed, order, axis=1)
+    indices[:, :width] = np.take_along_axis(source, order, axis=1)
+    values[:, :width] = np.where(np.isfinite(chosen), chosen, np.nan)
+    indices[:, :width][np.isnan(values[:, :width])] = -1
     return indices, values
+
+
+def _candidates(scores: Matrix, k: int) -> tuple[Index, Index]:
+    """
+    Few entries of each row that hold its k best: (row, column) pairs in row-major order.
+
+    The k-th greatest maximum of any partition of a row into groups is at most its k-th greatest entry,
+    and with a few times k groups not much less; maxima stream through memory once, where a full
+    partition shuffles it.
+    """
+    n, m = scores.shape
+    groups = min(m, 8 * k)
+    depth = m // groups
+    maxima = np.fmax.reduce(scores[:, : depth * groups].reshape(n, depth, groups), axis=1)
+    maxima = np.where(np.isnan(maxima), -np.inf, maxima)
+    threshold = np.partition(maxima, groups - k, axis=1)[:, groups - k]  # (n,)
+    above = scores >= np.maximum(threshold, np.finfo(np.float32).min)[:, None]
+    counts = above.sum(axis=1)
+    # Where many tie, as in sparse scores, the lower columns among the equals are enough.
+    for row in np.flatnonzero(counts > 4 * k + 64):
+        clean = np.where(np.isnan(scores[row]), -np.inf, scores[row])
+        least = np.partition(clean, m - k)[m - k]
+        equal = np.flatnonzero(clean == least)[: max(k - int((clean > least).sum()), 0)]
+        above[row] = clean > least
+        above[row, equal] = True
+    flat = np.flatnonzero(above)
+    rows = flat // m
+    return rows, flat - rows * m

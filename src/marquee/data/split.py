@@ -409,7 +409,11 @@ def _window(
     if as_of is None:
         as_of = np.full(len(users), np.iinfo(np.int64).max)
         np.minimum.at(as_of, np.searchsorted(users, future.user_ids), future.timestamps)
-    wanted = (future.events != Event.HIDE) & ~_seen(future, past)
+    # Two events of one item at the very moment of the cut may stand on both sides of it.
+    place = Vocabulary(users).index(fit.user_ids)
+    tied = fit.take((place >= 0) & (fit.timestamps >= as_of[place])) if len(users) else fit.take(slice(0, 0))
+    seen = past.take(past.events != Event.CLICK)
+    wanted = (future.events != Event.HIDE) & ~_same_pair(future, seen) & ~_same_pair(future, tied)
     wanted[1:] &= (future.user_ids[1:] != future.user_ids[:-1]) | (
         future.item_ids[1:] != future.item_ids[:-1]
     )
@@ -441,15 +445,15 @@ def _window(
     )
 
 
-def _seen(future: Interactions, past: Interactions) -> NDArray[np.bool_]:
-    """Which rows are of an item that the same user has seen before; a click alone is not seeing."""
-    past = past.take(past.events != Event.CLICK)
-    items = Vocabulary(np.unique(np.concatenate([future.item_ids, past.item_ids])))
+def _same_pair(rows: Interactions, others: Interactions) -> NDArray[np.bool_]:
+    """Which rows have the user and item of any of the others."""
+    items = Vocabulary(np.unique(np.concatenate([rows.item_ids, others.item_ids])))
+    users = Vocabulary(np.unique(np.concatenate([rows.user_ids, others.user_ids])))
     stride = max(len(items), 1)
-    users = Vocabulary(np.unique(np.concatenate([future.user_ids, past.user_ids])))
-    before = users.index(past.user_ids) * stride + items.index(past.item_ids)
-    after = users.index(future.user_ids) * stride + items.index(future.item_ids)
-    return np.isin(after, before)
+    mine, theirs = (
+        users.index(side.user_ids) * stride + items.index(side.item_ids) for side in (rows, others)
+    )
+    return np.isin(mine, theirs)
 
 
 def _earlier(rows: Interactions, users: Ids, moments: Microseconds) -> NDArray[np.bool_]:
@@ -457,7 +461,7 @@ def _earlier(rows: Interactions, users: Ids, moments: Microseconds) -> NDArray[n
     place = np.minimum(np.searchsorted(users, rows.user_ids), max(len(users) - 1, 0))
     if not len(users):
         return np.zeros(len(rows), dtype=bool)
-    return (users[place] == rows.user_ids) & (rows.timestamps < moments[place])
+    return np.asarray((users[place] == rows.user_ids) & (rows.timestamps < moments[place]))
 
 
 def _by_user(user_ids: Ids) -> tuple[Ids, Index, Index, Index]:

@@ -9,7 +9,6 @@ no negatives are ever sampled.
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -90,19 +89,19 @@ def ndcg(found: Hits, n_truth: Index, k: int = 10) -> PerQuery:
 
 def recall(found: Hits, n_truth: Index, k: int = 20) -> PerQuery:
     """Share of the ground truth in the top k; NaN where there is none."""
-    return _per_truth(found[:, :k].sum(axis=1).astype(np.float64), n_truth, divide=True)
+    return _per_truth(np.asarray(found[:, :k].sum(axis=1), dtype=np.float64), n_truth, divide=True)
 
 
 def hit_rate(found: Hits, n_truth: Index, k: int = 10) -> PerQuery:
     """1 if the top k holds any item of the ground truth, else 0; NaN where there is none."""
-    return _per_truth(found[:, :k].any(axis=1).astype(np.float64), n_truth)
+    return _per_truth(np.asarray(found[:, :k].any(axis=1), dtype=np.float64), n_truth)
 
 
 def mrr(found: Hits, n_truth: Index, k: int = 10) -> PerQuery:
     """1 ÷ rank of the first hit in the top k, 0 without a hit; NaN where there is no ground truth."""
     top = found[:, :k]
     first = np.where(top.any(axis=1), 1.0 / (top.argmax(axis=1) + 1.0), 0.0)
-    return _per_truth(first, n_truth)
+    return _per_truth(np.asarray(first), n_truth)
 
 
 def coverage(item_ids: NDArray[np.int64], catalogue: Vocabulary, k: int = 10) -> float:
@@ -196,7 +195,7 @@ def intra_list_distance(columns: Index, vectors: CSR, *, jaccard: bool = False) 
         )
         total = np.where(both, distance, 0.0).sum(axis=(1, 2), dtype=np.float64)
         np.divide(total, pairs[block], out=made[block], where=pairs[block] > 0)
-    return np.clip(made, 0.0, 1.0)
+    return np.asarray(np.clip(made, 0.0, 1.0))
 
 
 def calibration(columns: Index, histories: Histories, items: Vocabulary, genres: CSR) -> PerQuery:
@@ -212,8 +211,10 @@ def calibration(columns: Index, histories: Histories, items: Vocabulary, genres:
         genres: (n_items, n_genres) of 0 and 1.
 
     Source:
-        Steck, Calibrated Recommendations, RecSys 2018, section 3.1 (Hellinger's in place of the KL divergence).
+        Steck, Calibrated Recommendations, RecSys 2018 (Hellinger's distance in place of the KL divergence).
     """
+    if not genres.shape[1]:
+        return np.full(len(columns), np.nan)
     per_item = np.maximum(np.diff(genres.indptr), 1)
     shares = genres.copy()
     shares.data = (shares.data / np.repeat(per_item, np.diff(genres.indptr))).astype(np.float32)
@@ -228,12 +229,12 @@ def calibration(columns: Index, histories: Histories, items: Vocabulary, genres:
 
 def _per_truth(values: PerQuery, n_truth: Index, *, divide: bool = False) -> PerQuery:
     by = n_truth.astype(np.float64) if divide else np.ones(len(values))
-    return np.divide(values, by, out=np.full(len(values), np.nan), where=n_truth > 0)
+    return _ratio(values, by, n_truth > 0)
 
 
 def _multi_hot(catalog: Catalog | None, items: Vocabulary, names: tuple[str, ...]) -> CSR:
     if catalog is None:
-        return CSR((len(items), 0), dtype=np.float32)
+        return CSR(np.zeros((len(items), 0), dtype=np.float32))
     table = catalog.align(items)
     rows, codes, width = [], [], 0
     for name in names:
@@ -276,4 +277,11 @@ def _distribution(rows: Index, items: Ids, n: int, shares: CSR) -> NDArray[np.fl
     counts = CSR((np.ones(len(rows), np.float32), (rows, items)), shape=(n, shares.shape[0]))
     mass = (counts @ shares).toarray().astype(np.float64)
     total = mass.sum(axis=1, keepdims=True)
-    return np.divide(mass, total, out=np.full_like(mass, np.nan), where=total > 0)
+    return _ratio(mass, total, total > 0)
+
+
+def _ratio(
+    values: NDArray[np.float64], by: NDArray[np.float64], defined: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Divide, NaN where that is not defined."""
+    return np.asarray(np.divide(values, by, out=np.full(values.shape, np.nan), where=defined))

@@ -10,7 +10,6 @@ query. An oracle and a random ranker are always there as ceiling and floor.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,11 +19,10 @@ from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems
-from marquee.data.schema import CSR, Ids, Index
-from marquee.data.split import GroundTruth, Protocol, Window, WindowSummary, split, summarise
+from marquee.data.schema import Index
+from marquee.data.split import GroundTruth, Protocol, Window, check_window, split, summarise
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import DataError
-from marquee.evaluation.compare import Bootstrap, Interval
 from marquee.evaluation.metrics import (
     PerQuery,
     calibration,
@@ -50,23 +48,17 @@ from marquee.evaluation.ranking import (
     random_lists,
     rank_window,
 )
-from marquee.evaluation.slices import CUTS, MIN_JUDGED_QUERIES, history_slices, is_tail, is_young
+from marquee.evaluation.results import Evaluation, Kind, ModelResult
+from marquee.evaluation.slices import CUTS, history_slices, is_tail, is_young
 from marquee.models.base import Progress, silent
 
 __all__ = [
-    "ACCURACY",
-    "METRICS",
-    "Evaluation",
     "Factory",
     "KnownBest",
-    "ModelResult",
     "WindowModel",
     "evaluate",
 ]
 
-ACCURACY: Final = ("ndcg_at_10", "recall_at_20", "hr_at_10", "mrr_at_10")
-BEYOND: Final = ("popularity", "novelty", "diversity", "content_diversity", "calibration")
-METRICS: Final = (*ACCURACY, *BEYOND)
 TOP: Final = 10
 """List length of all metrics but recall."""
 
@@ -74,95 +66,8 @@ ORACLE: Final = "oracle"
 RANDOM: Final = "random"
 KNOWN_BEST: Final = "known best"
 
-Kind = Literal["model", "ceiling", "floor", "known best"]
 Factory = Callable[[], PlainModel | WindowModel]
 KnownBest = Callable[[Histories, int], RankedItems]
-
-
-@dataclass(frozen=True, eq=False)
-class ModelResult:
-    """
-    One model under one protocol.
-
-    Attributes:
-        name: as given to `evaluate`.
-        kind: a model, or a reference ranking.
-        metrics: slice (`all` first) → metric → (n_queries,) values, NaN for queries outside the slice.
-        coverage: slice → (n_windows,) share of the catalogue that anybody's top 10 holds.
-        listed_new: places of the lists that hold an item outside the catalogue (only models that rank new
-            items by content have any).
-        fit_seconds, score_seconds: summed over the windows, as measured when they were computed.
-    """
-
-    name: str
-    kind: Kind
-    metrics: dict[str, dict[str, PerQuery]]
-    coverage: dict[str, PerQuery]
-    listed_new: int
-    fit_seconds: float
-    score_seconds: float
-
-    def mean(self, metric: str, within: str = "all") -> float:
-        """The plain mean of a metric over the queries of a slice (of coverage: over windows)."""
-        values = self.coverage[within] if metric == "coverage_at_10" else self.metrics[within][metric]
-        values = values[np.isfinite(values)]
-        return float(values.mean()) if len(values) else float("nan")
-
-    def n_queries(self, within: str = "all") -> int:
-        """Queries of a slice."""
-        return int(np.isfinite(self.metrics[within]["ndcg_at_10"]).sum())
-
-    def judged(self, within: str) -> bool:
-        """Whether a slice has enough queries to say anything."""
-        return self.n_queries(within) >= MIN_JUDGED_QUERIES
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """
-    All models of one run, query by query.
-
-    Attributes:
-        protocol: `rolling`, `global` or `last`.
-        stage: `test` or `tuning` windows.
-        windows: what each window asked.
-        user_ids, window_index: (n_queries,) whose query it is, in which of `windows`.
-        results: name → result, in the order given; then the references.
-    """
-
-    protocol: Protocol
-    stage: Literal["test", "tuning"]
-    windows: list[WindowSummary]
-    user_ids: Ids
-    window_index: Index
-    results: dict[str, ModelResult]
-
-    @cached_property
-    def bootstrap(self) -> Bootstrap:
-        """The resamples of users that all intervals share."""
-        return Bootstrap(self.user_ids)
-
-    @property
-    def n_queries(self) -> int:
-        """Queries of all windows together."""
-        return len(self.user_ids)
-
-    def models(self) -> list[ModelResult]:
-        """The models proper, without references, best NDCG@10 first."""
-        found = [result for result in self.results.values() if result.kind == "model"]
-        return sorted(found, key=lambda result: -result.mean("ndcg_at_10"))
-
-    def interval(self, name: str, metric: str = "ndcg_at_10", within: str = "all") -> Interval:
-        """The mean of a metric with its 95 % interval."""
-        return self.bootstrap.interval(self.results[name].metrics[within][metric])
-
-    def difference(
-        self, name: str, reference: str, metric: str = "ndcg_at_10", within: str = "all"
-    ) -> Interval:
-        """The paired difference of two models: positive means that `name` is better."""
-        return self.bootstrap.difference(
-            self.results[name].metrics[within][metric], self.results[reference].metrics[within][metric]
-        )
 
 
 def evaluate(
@@ -175,6 +80,7 @@ def evaluate(
     min_rating: float | None = None,
     slices: bool = True,
     known_best: KnownBest | None = None,
+    windows: Sequence[Window] | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -192,6 +98,7 @@ def evaluate(
         slices: also break down by slice, for which histories are ranked again, cut to their last items.
         known_best: (histories, k) → the best lists there can be, where the truth is known (a simulated
             audience).
+        windows: the split of these very interactions, if it is there already; it is checked for leaks again.
         cache: directory of earlier rankings, by content of data, configuration and code.
         progress: told of one step per model and window.
 
@@ -202,7 +109,11 @@ def evaluate(
     taken = sorted({ORACLE, RANDOM, KNOWN_BEST} & set(models))
     if taken:
         raise ValueError(f"The names {taken} are those of reference rankings; give the models others")
-    windows = split(interactions, protocol)
+    if windows is None:
+        windows = split(interactions, protocol)
+    else:
+        for window in windows:
+            check_window(window)
     asked = [window for window in windows if window.tuning == (stage == "tuning") and len(window)]
     if not asked:
         raise DataError(
@@ -214,10 +125,11 @@ def evaluate(
     progress.total(len(asked) * len(models), "windows")
     for window in asked:
         judge = _Judge(window, catalog, min_rating, slices)
+        earlier = [other for other in windows if other.index < window.index]
         for name, factory in models.items():
-            rankings = _rank(factory, window, windows[: window.index], catalog, kept, cuts=slices)
+            rankings = _rank(factory, window, earlier, catalog, kept, cuts=slices)
             progress.step({f"{name}/ndcg_at_10": tallies[name].add(judge, rankings)})
-        for name, kind, rankings in _references(window, judge.catalogue, known_best, slices):
+        for name, kind, rankings in _references(judge, known_best):
             tallies.setdefault(name, _Tally(kind)).add(judge, rankings)
     return Evaluation(
         protocol,
@@ -248,17 +160,17 @@ def _rank(
     return found
 
 
-def _references(
-    window: Window, catalogue: Vocabulary, known_best: KnownBest | None, slices: bool
-) -> list[tuple[str, Kind, Rankings]]:
+def _references(judge: "_Judge", known_best: KnownBest | None) -> list[tuple[str, Kind, Rankings]]:
+    window, catalogue = judge.window, judge.catalogue
     inputs = {"all": window.histories}
-    if slices:
+    if judge.slices:
         inputs |= {name: window.histories.last(n_items) for name, n_items in CUTS.items()}
     generator = np.random.default_rng(window.index)
-    ceiling = oracle_lists(window.truth, catalogue)
+    ceiling = dict.fromkeys(inputs, oracle_lists(judge.truth, catalogue))
+    ceiling |= {name: oracle_lists(part, catalogue) for name, part in judge.parts.items()}
     floor = {name: random_lists(histories, catalogue, generator) for name, histories in inputs.items()}
     made: list[tuple[str, Kind, Rankings]] = [
-        (ORACLE, "ceiling", Rankings(dict.fromkeys(inputs, ceiling), 0.0, 0.0)),
+        (ORACLE, "ceiling", Rankings(ceiling, 0.0, 0.0)),
         (RANDOM, "floor", Rankings(floor, 0.0, 0.0)),
     ]
     if known_best is not None:
@@ -334,13 +246,18 @@ class _Judge:
         for name in CUTS if self.slices else ():
             made[name] = self.metrics(rankings.lists[name])
         for name, part in self.parts.items():
-            made[name] = self._accuracy(whole, part)
+            # The same lists for every model; the oracle names the best ones for these items.
+            made[name] = self._accuracy(rankings.lists.get(name, whole), part)
         return made
 
     def coverage(self, rankings: Rankings) -> dict[str, float]:
         """Slice → share of the catalogue in the lists of its queries."""
         whole = rankings.lists["all"]
-        made = {name: coverage(lists, self.catalogue, TOP) for name, lists in rankings.lists.items()}
+        made = {
+            name: coverage(lists, self.catalogue, TOP)
+            for name, lists in rankings.lists.items()
+            if name not in self.parts
+        }
         return made | {name: coverage(whole[mask], self.catalogue, TOP) for name, mask in self.masks.items()}
 
     def listed_new(self, lists: Lists) -> int:
@@ -362,7 +279,7 @@ class _Judge:
         value = np.where(column >= 0, self.percentile[np.maximum(column, 0)], 0.0)
         n = listed.sum(axis=1)
         total = np.where(listed, value, 0.0).sum(axis=1)
-        return np.divide(total, n, out=np.full(len(top), np.nan), where=n > 0)
+        return np.asarray(np.divide(total, n, out=np.full(len(top), np.nan), where=n > 0))
 
 
 @dataclass(eq=False)

@@ -9,7 +9,6 @@ did about it.
 import hashlib
 import inspect
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -170,16 +169,19 @@ def rank_histories(
         ModelError: a list names an item twice.
     """
     seen = histories if seen is None else seen
-    items = model.items if isinstance(model, Recommender) else None
+    plain = model if isinstance(model, Recommender) else None
     surplus = 0
-    if items is None or len(items) > len(catalogue):
+    if plain is None or len(plain.items) > len(catalogue):
         # The model may list what was taken out of its input, so ask for as many more.
         surplus = int((seen.lengths - histories.lengths).max(initial=0))
-    own_lists = items is None or type(model).recommend is not Recommender.recommend
-    if own_lists or np.array_equal(_first(items, len(catalogue)), catalogue.ids):
+    if (
+        plain is None
+        or type(plain).recommend is not Recommender.recommend
+        or np.array_equal(plain.items.ids[: len(catalogue)], catalogue.ids)
+    ):
         ids = model.recommend(histories, k + surplus).item_ids
     else:
-        ids = _realigned(model, histories, catalogue, k + surplus)
+        ids = _realigned(plain, histories, catalogue, k + surplus)
     ids = _without_seen(ids, seen, k)
     ordered = np.sort(ids, axis=1)
     if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
@@ -251,11 +253,7 @@ class RankingCache:
         seconds = np.array([rankings.fit_seconds, rankings.score_seconds])
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             np.savez(file, seconds=seconds, **rankings.lists)  # type: ignore[arg-type]
-        os.replace(file.name, path)
-
-
-def _first(items: Vocabulary | None, n: int) -> NDArray[np.int64]:
-    return items.ids[:n] if items is not None else np.zeros(0, dtype=np.int64)
+        Path(file.name).replace(path)
 
 
 def _realigned(model: Recommender, histories: Histories, catalogue: Vocabulary, k: int) -> Lists:

@@ -10,7 +10,7 @@ Source: Harper & Konstan 2015, "The MovieLens Datasets: History and Context".
 """
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -38,9 +38,24 @@ TMDB_SPELLING: Final = {
     "Sci-Fi": "Science Fiction",
 }
 GENRES_100K: Final = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror "
-    "Musical Mystery Romance Sci-Fi Thriller War Western"
-).split()
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *(
+        "Fantasy",
+        "Film-Noir",
+        "Horror",
+        "Musical",
+        "Mystery",
+        "Romance",
+        "Sci-Fi",
+        "Thriller",
+        "War",
+        "Western",
+    ),
+)
+SAME_AS_ITEMS: Final = (
+    *("original_title", "release_date", "original_language", "poster_path", "backdrop_path", "adult"),
+    *("popularity", "vote_average", "vote_count", "overview", "tagline"),
+)
 MOVIE_SCHEMA: Final = {"movie_id": pl.Int64, "title": pl.String, "genres": pl.String}
 
 
@@ -68,9 +83,11 @@ def ingest_movielens(
     """
     Load a MovieLens data set: its ratings (stars doubled to 0–10, at their original time) and rated films.
 
+    Items that another source has brought keep its facts.
+
     Args:
         directory: an unpacked data set, its zip, or a folder with the files named below.
-        ratings: file name; default: `ratings.csv`, `ratings.dat`, `u.data`, `ratings.parquet`, the first there.
+        ratings: file name; default: the first of `ratings.csv`, `ratings.dat`, `u.data`, `ratings.parquet`.
         links: file with `movie_id` and `tmdb_id` (and perhaps `title`, `genres`); default: `links.csv` or
             `links.parquet`, where there is one.
         facts: file with TMDB facts by `tmdb_id`: titles, posters, overviews; default: none.
@@ -80,11 +97,13 @@ def ingest_movielens(
         SchemaError: no ratings there, or a file is not as it should be.
     """
     files = _files(directory)
-    rating_file = _pick(files, ratings, ("ratings.csv", "ratings.dat", "u.data", "ratings.parquet"), directory)
+    rating_file = _pick(
+        files, ratings, ("ratings.csv", "ratings.dat", "u.data", "ratings.parquet"), directory
+    )
     if rating_file is None:
         raise SchemaError(
             f"There are no MovieLens ratings in {directory}.",
-            fix="Give the folder or zip that holds ratings.csv, ratings.dat or u.data, or name them with --ratings.",
+            fix="Give the folder or zip that holds ratings.csv, ratings.dat or u.data, or name the file.",
         )
     link_file = _pick(files, links, ("links.csv", "links.parquet"), directory)
     movie_file = _pick(files, None, ("movies.csv", "movies.dat", "u.item"), directory)
@@ -95,17 +114,16 @@ def ingest_movielens(
     for path in dict.fromkeys(file.kept for file in used):
         intake.keep(path, "".join(path.suffixes[-1:]).lower())
 
-    is_100k = rating_file.name == "u.data"
-    movies = _movies(link_file, movie_file, UNLINKED_100K if is_100k else UNLINKED)
+    base = UNLINKED_100K if rating_file.name == "u.data" else UNLINKED
+    movies = _movies(link_file, movie_file, base)
     known = movies.select("movie_id", "item_id")
-    base = UNLINKED_100K if is_100k else UNLINKED
     rated: list[pl.DataFrame] = []
     for chunk in _ratings(rating_file):
         intake.reject(chunk.malformed)
         stored = intake.interactions(_as_interactions(chunk.frame, known, base))
         rated.append(stored.select("item_id").unique())
     if rated:
-        intake.items(_items(pl.concat(rated).unique(), movies, fact_file))
+        intake.items(_items(pl.concat(rated).unique(), movies, fact_file), fill_only=True)
     return intake.report()
 
 
@@ -125,7 +143,9 @@ def _files(directory: Path) -> dict[str, _File]:
     def opener(member: str) -> Callable[[], IO[bytes]]:
         return lambda: zipfile.ZipFile(directory).open(member)
 
-    return {Path(member).name: _File(Path(member).name, directory, opener(member), True) for member in members}
+    return {
+        Path(member).name: _File(Path(member).name, directory, opener(member), True) for member in members
+    }
 
 
 def _pick(
@@ -190,7 +210,9 @@ def _as_interactions(chunk: pl.DataFrame, movies: pl.DataFrame, base: int) -> pl
 def _movies(links: _File | None, movies: _File | None, base: int) -> pl.DataFrame:
     """One row per MovieLens film that some file tells of: movie_id, item_id, title, genres."""
     told = [_movie_list(file) for file in (movies, links) if file is not None]
-    linked = pl.DataFrame(schema={"movie_id": pl.Int64, "tmdb_id": pl.Int64}) if links is None else _links(links)
+    linked = (
+        pl.DataFrame(schema={"movie_id": pl.Int64, "tmdb_id": pl.Int64}) if links is None else _links(links)
+    )
     if not told:
         return linked.select("movie_id", pl.col("tmdb_id").alias("item_id")).with_columns(
             title=pl.lit(None, pl.String), genres=pl.lit(None, pl.String)
@@ -216,7 +238,11 @@ def _links(file: _File) -> pl.DataFrame:
     if missing:
         raise SchemaError(f"{file.name} lacks the columns {', '.join(missing)}.", fix="Give MovieLens links.")
     ids = [pl.col(name).cast(pl.Int64, strict=False) for name in ("movie_id", "tmdb_id")]
-    return frame.select(ids).filter(pl.col("movie_id") > 0, pl.col("tmdb_id") > 0).unique("movie_id", keep="first")
+    return (
+        frame.select(ids)
+        .filter(pl.col("movie_id") > 0, pl.col("tmdb_id") > 0)
+        .unique("movie_id", keep="first")
+    )
 
 
 def _movie_list(file: _File) -> pl.DataFrame:
@@ -264,7 +290,9 @@ def _items(rated: pl.DataFrame, movies: pl.DataFrame, facts: _File | None) -> pl
     number = pl.when(pl.col("item_id") > UNLINKED).then(pl.col("item_id") % UNLINKED)
     named = (
         rated.join(told, on="item_id", how="left")
-        .with_columns(pl.coalesce("title", pl.format("MovieLens film {}", number.fill_null(pl.col("movie_id")))))
+        .with_columns(
+            pl.coalesce("title", pl.format("MovieLens film {}", number.fill_null(pl.col("movie_id"))))
+        )
         .select("item_id", "title", "genres")
         .sort("item_id")
     )
@@ -286,7 +314,9 @@ def _facts(file: _File, wanted: pl.Series) -> pl.DataFrame:
     for chunk in _table(file):
         if "tmdb_id" not in chunk.frame.columns:
             raise SchemaError(f"{file.name} lacks the column tmdb_id.", fix="Give TMDB facts by TMDB id.")
-        chunks.append(chunk.frame.with_columns(item_id=item_id).filter(pl.col("item_id").is_in(wanted.implode())))
+        chunks.append(
+            chunk.frame.with_columns(item_id=item_id).filter(pl.col("item_id").is_in(wanted.implode()))
+        )
     frame = pl.concat(chunks).unique("item_id", keep="first", maintain_order=True)
     columns = {name: pl.col(name) for name in frame.columns}
     empty = pl.lit(None, pl.String)
@@ -297,19 +327,22 @@ def _facts(file: _File, wanted: pl.Series) -> pl.DataFrame:
         return pl.when(text != "").then(text.str.split("|").list.unique(maintain_order=True))
 
     years = [columns[name] for name in ("popularity_as_of", "votes_as_of") if name in columns]
-    same = (
-        "original_title release_date original_language poster_path backdrop_path adult popularity vote_average "
-        "vote_count overview tagline"
-    ).split()
     return frame.select(
         "item_id",
         columns.get("title", empty).alias("title"),
-        *(columns[name] for name in same if name in columns),
+        *(columns[name] for name in SAME_AS_ITEMS if name in columns),
         columns.get("runtime", empty).alias("runtime_minutes"),
         names("genres").alias("genres"),
         names("keywords").alias("keywords"),
         names("director", "cast_top").alias("people"),
         # Snapshots tell only their year, about.
-        (pl.datetime(pl.max_horizontal(years), 1, 1, time_zone="UTC") if years else empty).alias("observed_at"),
+        (pl.datetime(pl.max_horizontal(years), 1, 1, time_zone="UTC") if years else empty).alias(
+            "observed_at"
+        ),
         pl.lit("en").alias("language"),
     )
+
+
+def _newest_year(years: Sequence[pl.Expr]) -> pl.Expr:
+    year = pl.max_horizontal(years).cast(pl.Int32, strict=False)
+    return pl.datetime(year.fill_null(year.min()), 1, 1, time_zone="UTC")

@@ -112,7 +112,7 @@ def read_csv(
                 ),
             )
             for batch in reader:
-                yield Chunk(_from_arrow(pa.table(batch)), tuple(malformed))
+                yield Chunk(_from_arrow(pa.Table.from_batches([batch])), tuple(malformed))
                 malformed.clear()
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):
@@ -132,7 +132,7 @@ def read_parquet(path: Path, aliases: Mapping[str, str]) -> Iterator[Chunk]:
         with pa.parquet.ParquetFile(path) as file:
             names = _canonical(file.schema_arrow.names, aliases, path.name)
             for batch in file.iter_batches(batch_size=CHUNK_ROWS):
-                yield Chunk(_from_arrow(pa.table(batch).rename_columns(names)))
+                yield Chunk(_from_arrow(pa.Table.from_batches([batch]).rename_columns(names)))
             if file.metadata.num_rows == 0:
                 yield Chunk(_from_arrow(file.schema_arrow.empty_table().rename_columns(names)))
     except (pa.ArrowInvalid, OSError) as error:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
-import polars as pl
 
 from marquee.config import TmdbSettings
 from marquee.errors import NotFoundError, SourceUnavailableError
@@ -164,9 +163,9 @@ def ingest_tmdb(
     """
     Bring the popular movies of TMDB into the catalogue and renew what is about to grow too old.
 
-    A movie that TMDB has deleted is marked as removed and its facts and texts are dropped; facts observed
-    more than `FACTS_KEPT` ago are dropped. `item_facts` gets one row per movie and day, so that a second
-    run on one day adds none.
+    A movie that TMDB has deleted is marked as removed. What TMDB has not confirmed for `FACTS_KEPT`, and
+    every day's facts older than that, is dropped. `item_facts` gets one row per movie and day, so that a
+    second run on one day adds none.
 
     Args:
         settings: key, how many movies, language, region, rate.
@@ -201,8 +200,11 @@ def _ingest(
         with database.begin() as connection:
             item_repository.remove(connection, vanished, removed_at=moment)
     with database.begin() as connection:
-        dropped = item_repository.drop_facts(connection, SOURCE, moment - FACTS_KEPT)
-    get_logger().info("tmdb.renewed", movies=len(ids), renewed=len(old), expired_facts=dropped)
+        expired = item_repository.drop_facts(connection, SOURCE, moment - FACTS_KEPT)
+        forgotten = item_repository.forget(connection, SOURCE, moment - FACTS_KEPT)
+    get_logger().info(
+        "tmdb.renewed", movies=len(ids), renewed=len(old), expired_facts=expired, forgotten=forgotten
+    )
     return reader.intake.report()
 
 
@@ -322,7 +324,9 @@ class _Reader:
             {
                 "item_id": movie.id,
                 "language": code,
-                "title": text.title or movie.original_title if code == movie.original_language else text.title,
+                "title": text.title or movie.original_title
+                if code == movie.original_language
+                else text.title,
                 "overview": text.overview,
                 "tagline": text.tagline,
                 "poster_path": movie.poster_path if code == language else None,

@@ -9,8 +9,7 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 import msgspec
@@ -54,15 +53,8 @@ class TmdbClient:
             timeout=None,  # one limit for the whole request, in `_once`: a slow drip must not outlive it  # noqa: S113
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     async def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> bytes:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from marquee.models.base import ModelConfig, ModelState, Recommender
 
 if TYPE_CHECKING:
+    from marquee.models.mlp import Mlp
     from marquee.models.popularity import Popularity
 
-__all__ = ["ModelConfig", "ModelState", "Popularity", "Recommender", "model_class", "model_names"]
+__all__ = ["Mlp", "ModelConfig", "ModelState", "Popularity", "Recommender", "model_class", "model_names"]
 
 _BUILT_IN = {
+    "mlp": "marquee.models.mlp:Mlp",
     "popularity": "marquee.models.popularity:Popularity",
 }
 _GROUP = "marquee.models"

@@ -12,7 +12,7 @@ References: Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabu
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -30,18 +30,18 @@ round differently: so a row alone gets the very answer that it gets in a batch."
 
 class Network:
     """
-    The network and the buffers of its training step.
+    The network; `start` it to train, or `restore` it to answer.
 
     Args:
         n_inputs: numeric inputs of a row.
         n_frequencies: sines and cosines per input.
         hidden: widths of the hidden layers.
         n_outputs: classes.
-        batch_rows: rows of a training step.
-        frequency_scale: standard deviation of the initial frequencies, in cycles over half the range
-            [-1, 1] of an input.
-        rng: source of the initial weights.
         dtype: float32, or float64 to check gradients.
+
+    Attributes:
+        parameters, gradient: (n_parameters,) flat vectors.
+        running: (2 · sum(hidden),) mean and variance of each hidden layer.
     """
 
     bn_epsilon = 1e-5
@@ -54,34 +54,48 @@ class Network:
         hidden: Sequence[int],
         n_outputs: int,
         *,
-        batch_rows: int = INFERENCE_ROWS,
-        frequency_scale: float = 1.0,
-        rng: np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.n_inputs, self.n_frequencies, self.n_outputs = n_inputs, n_frequencies, n_outputs
         self.hidden = tuple(hidden)
-        self.batch_rows = batch_rows
-        n_waves = n_inputs * n_frequencies
-        widths = (2 * n_waves + n_inputs, *self.hidden, n_outputs)
-        shapes: list[tuple[int, ...]] = [(n_inputs, n_frequencies)]
-        for rows, columns in zip(widths[:-2], self.hidden, strict=True):
-            shapes += [(rows, columns), (columns,), (columns,)]
-        shapes += [(widths[-2], n_outputs), (n_outputs,)]
-        size = sum(int(np.prod(shape)) for shape in shapes)
-        self.parameters: Floats = np.zeros(size, dtype)
-        self.gradient: Floats = np.zeros(size, dtype)
-        self.running: Floats = np.zeros(2 * sum(self.hidden), dtype)  # mean, variance of each layer
-        self._batch_statistics: Floats = np.zeros_like(self.running)
-        self._frequencies, *self._layers = _views(self.parameters, shapes)
-        self._d_frequencies, *self._d_layers = _views(self.gradient, shapes)
-        statistics = [(width,) for width in self.hidden for _ in range(2)]
-        self._running = _views(self.running, statistics)
-        self._batch = _views(self._batch_statistics, statistics)
+        self.dtype = np.dtype(dtype)
+        self._widths = (n_inputs * (2 * n_frequencies + 1), *self.hidden, n_outputs)
+        self._shapes: list[tuple[int, ...]] = [(n_inputs, n_frequencies)]
+        for rows, columns in zip(self._widths[:-2], self.hidden, strict=True):
+            self._shapes += [(rows, columns), (columns,), (columns,)]  # weights, scale, shift
+        self._shapes += [(self._widths[-2], n_outputs), (n_outputs,)]
+
+    def start(self, rng: np.random.Generator, *, batch_rows: int, frequency_scales: Sequence[float]) -> Self:
+        """
+        Draw the weights and allocate what training needs.
+
+        Args:
+            rng: source of the weights.
+            batch_rows: rows of a training step.
+            frequency_scales: (n_inputs,) standard deviation of the frequencies of each input, in cycles
+                per unit of its range [-1, 1].
+        """
+        size = sum(int(np.prod(shape)) for shape in self._shapes)
+        self.restore(np.zeros(size, self.dtype), np.zeros(2 * sum(self.hidden), self.dtype))
         for variance in self._running[1::2]:
             variance[:] = 1.0
-        self._initialise(frequency_scale, rng if rng is not None else np.random.default_rng(0))
-        self._allocate(widths, n_waves, self.parameters.dtype)
+        spread = 2 * np.pi * np.asarray(frequency_scales)[:, None]
+        self._frequencies[:] = rng.normal(0.0, spread, self._frequencies.shape)
+        for layer in range(len(self.hidden)):
+            weights, scale = self._layers[3 * layer : 3 * layer + 2]
+            weights[:] = rng.normal(0.0, np.sqrt(2.0 / len(weights)), weights.shape)  # He et al. 2015
+            scale[:] = 1.0
+        weights = self._layers[-2]
+        weights[:] = rng.normal(0.0, np.sqrt(1.0 / len(weights)), weights.shape)
+        self._allocate(batch_rows)
+        return self
+
+    def restore(self, parameters: Floats, running: Floats) -> Self:
+        """Take over the vectors of a trained network, without a copy."""
+        self.parameters, self.running = parameters, running
+        self._frequencies, *self._layers = _views(parameters, self._shapes)
+        self._running = _views(running, self._statistics_shapes)
+        return self
 
     def set_output_bias(self, bias: Floats) -> None:
         """Start from a prior: (n_outputs,) logits of a row about which nothing is known."""
@@ -134,9 +148,9 @@ class Network:
         """
         n = len(inputs)
         blocks = -(-n // INFERENCE_ROWS)
-        padded = np.zeros((blocks * INFERENCE_ROWS, inputs.shape[1]), self.parameters.dtype)
+        padded = np.zeros((blocks * INFERENCE_ROWS, inputs.shape[1]), self.dtype)
         padded[:n] = inputs
-        logits = np.empty((len(padded), self.n_outputs), self.parameters.dtype)
+        logits = np.empty((len(padded), self.n_outputs), self.dtype)
         affine = [self._folded(layer) for layer in range(len(self.hidden))]
         for start in range(0, len(padded), INFERENCE_ROWS):
             rows = slice(start, start + INFERENCE_ROWS)
@@ -155,22 +169,22 @@ class Network:
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return logits
 
-    def _initialise(self, frequency_scale: float, rng: np.random.Generator) -> None:
-        self._frequencies[:] = rng.normal(0.0, 2 * np.pi * frequency_scale, self._frequencies.shape)
-        for layer in range(len(self.hidden)):
-            weights, scale = self._layers[3 * layer], self._layers[3 * layer + 1]
-            weights[:] = rng.normal(0.0, np.sqrt(2.0 / len(weights)), weights.shape)  # He et al. 2015
-            scale[:] = 1.0
-        weights = self._layers[-2]
-        weights[:] = rng.normal(0.0, np.sqrt(1.0 / len(weights)), weights.shape)
+    @property
+    def _statistics_shapes(self) -> list[tuple[int, ...]]:
+        return [(width,) for width in self.hidden for _ in range(2)]
 
-    def _allocate(self, widths: Sequence[int], n_waves: int, dtype: np.dtype[Any]) -> None:
-        rows = self.batch_rows
-        self._features = np.empty((rows, widths[0]), dtype)
+    def _allocate(self, rows: int) -> None:
+        dtype, waves = self.dtype, (rows, self.n_inputs, self.n_frequencies)
+        self.batch_rows = rows
+        self.gradient: Floats = np.zeros_like(self.parameters)
+        self._d_frequencies, *self._d_layers = _views(self.gradient, self._shapes)
+        self._batch_statistics: Floats = np.zeros_like(self.running)
+        self._batch = _views(self._batch_statistics, self._statistics_shapes)
+        self._features = np.empty((rows, self._widths[0]), dtype)
         self._d_features = np.empty_like(self._features)
-        self._angles = np.empty((rows, self.n_inputs, self.n_frequencies), dtype)
-        self._sin, self._cos, self._missing = _columns(self._features, n_waves, self._angles.shape)
-        self._d_sin, self._d_cos, _ = _columns(self._d_features, n_waves, self._angles.shape)
+        self._angles = np.empty(waves, dtype)
+        self._sin, self._cos, self._missing = _columns(self._features, waves)
+        self._d_sin, self._d_cos, _ = _columns(self._d_features, waves)
         self._centred = [np.empty((rows, width), dtype) for width in self.hidden]
         self._activations = [np.empty_like(centred) for centred in self._centred]
         self._deltas = [np.empty_like(centred) for centred in self._centred]
@@ -317,6 +331,7 @@ def _views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
     return [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
 
 
-def _columns(features: Floats, n_waves: int, shape: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
-    sines, cosines, missing = np.split(features, [n_waves, 2 * n_waves], axis=1)
-    return sines.reshape(shape, copy=False), cosines.reshape(shape, copy=False), missing
+def _columns(features: Floats, waves: tuple[int, int, int]) -> tuple[Floats, Floats, Floats]:
+    n = waves[1] * waves[2]
+    sines, cosines, missing = np.split(features, [n, 2 * n], axis=1)
+    return sines.reshape(waves, copy=False), cosines.reshape(waves, copy=False), missing

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems, top_k
-from marquee.data.schema import Index, Matrix
+from marquee.data.schema import Ids, Index, Matrix
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import NotFittedError
 
@@ -238,9 +238,12 @@ class Recommender(ABC):
             scores[histories.rows[known], index[known]] = -np.inf
         return RankedItems.from_indices(*top_k(scores, k), self.items.ids)
 
-    def _set_items(self, interactions: Interactions) -> None:
-        """Make the vocabulary and the counts of the fit data."""
+    def _set_items(self, interactions: Interactions, new_items: Ids | None = None) -> None:
+        """Make the vocabulary and the counts of the fit data, items without interactions behind the rest."""
         self._items = Vocabulary.by_count(interactions.item_ids)
+        if new_items is not None:
+            unseen = np.setdiff1d(new_items, self._items.ids)
+            self._items = Vocabulary(np.concatenate([self._items.ids, unseen]))
         self._item_counts = np.bincount(
             self._items.index(interactions.item_ids), minlength=len(self._items)
         ).astype(np.int64)

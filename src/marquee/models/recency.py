@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee.data.dataset import Histories, Interactions
-from marquee.data.schema import CSR, Event, Float32
+from marquee.data.schema import CSR, Event, Float32, Index
 from marquee.data.vocabulary import Vocabulary
 from marquee.models.base import ModelConfig, tunable
 
@@ -35,9 +35,9 @@ class RecencyConfig(ModelConfig):
         choices=(None, 180.0, 365.0, 730.0, 1460.0),
     )
     history_half_life_events: float | None = tunable(
-        50.0,
+        100.0,
         "Newer events of the user after which an event counts half; none: all count alike.",
-        choices=(None, 5.0, 10.0, 20.0, 50.0, 100.0),
+        choices=(None, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0),
     )
     history_half_life_days: float | None = tunable(
         180.0,
@@ -45,32 +45,32 @@ class RecencyConfig(ModelConfig):
         choices=(None, 7.0, 30.0, 90.0, 180.0, 365.0),
     )
     rating_weight: float = tunable(
-        0.5, "How much a rating above the user's mean adds to an event's weight.", low=0.0, high=1.0
+        0.5, "How much a rating above the user's mean adds to the weight of its row.", low=0.0, high=1.0
     )
 
 
-def training_matrix(rows: Interactions, items: Vocabulary, half_life_days: float | None) -> CSR:
+def training_matrix(rows: Interactions, items: Vocabulary, config: RecencyConfig) -> CSR:
     """
     User × item matrix of the fit data.
 
-    The value is the square root of the decay, so that a pair of rows counts their mean decay in the
-    Gram matrix; of a repeated pair the newest counts.
+    The value is the square root of the decay, so that a pair of rows counts their (geometric) mean
+    decay in the Gram matrix, times the liking; of a repeated pair the newest counts.
 
     Returns:
         (n_users, n_items) float32 CSR with sorted indices, users in the order of their id.
     """
     users, row = np.unique(rows.user_ids, return_inverse=True)
     column = items.index(rows.item_ids)
-    if half_life_days is None:
-        values = np.ones(len(rows), np.float32)
-    else:
+    values = _liking(row, rows.ratings, config.rating_weight)
+    if config.training_half_life_days is not None:
         age_days = (rows.timestamps.max(initial=0) - rows.timestamps) / MICROSECONDS_PER_DAY
-        values = np.maximum(np.exp2(-0.5 * age_days / half_life_days), LEAST_WEIGHT).astype(np.float32)
+        decay = np.exp2(-0.5 * age_days / config.training_half_life_days)
+        values *= np.maximum(decay, LEAST_WEIGHT).astype(np.float32)
     shape = (len(users), len(items))
     matrix = CSR((values, (row, column)), shape=shape)
     matrix.sum_duplicates()
     if matrix.nnz < len(rows):
-        order = np.lexsort((values, column, row))
+        order = np.lexsort((values, rows.timestamps, column, row))
         row, column, values = row[order], column[order], values[order]
         newest = np.append((np.diff(row) != 0) | (np.diff(column) != 0), True)
         matrix = CSR((values[newest], (row[newest], column[newest])), shape=shape)
@@ -105,18 +105,16 @@ def _event_weights(histories: Histories, config: RecencyConfig) -> Float32:
         age_days = (histories.timestamps[newest - 1] - histories.timestamps) / MICROSECONDS_PER_DAY
         halvings += age_days / config.history_half_life_days
     weights = np.maximum(np.exp2(-halvings), LEAST_WEIGHT)
-    if config.rating_weight:
-        weights *= _liking(histories, config.rating_weight)
-    return weights.astype(np.float32)
+    return weights.astype(np.float32) * _liking(rows, histories.ratings, config.rating_weight)
 
 
-def _liking(histories: Histories, strength: float) -> Float32:
-    """(n_events,) factors around 1: above it what the user rated above their mean, in [0.1, 2]."""
-    rated = ~np.isnan(histories.ratings)
-    rows, ratings = histories.rows[rated], histories.ratings[rated].astype(np.float64)
-    total = np.bincount(rows, ratings, minlength=len(histories))
-    mean = total / np.maximum(np.bincount(rows, minlength=len(histories)), 1)
-    factors = np.ones(len(rated), np.float32)
-    # 3 is what separates an indifferent from a loved item on the scale of ten.
-    factors[rated] = np.clip(1.0 + strength * (ratings - mean[rows]) / 3.0, 0.1, 2.0)
+def _liking(rows: Index, ratings: Float32, strength: float) -> Float32:
+    """(n,) factors in [0.1, 2], above 1 for what the user of the row rated above their mean."""
+    factors = np.ones(len(ratings), np.float32)
+    rated = ~np.isnan(ratings)
+    if strength and rated.any():
+        who, stars = rows[rated], ratings[rated].astype(np.float64)
+        mean = np.bincount(who, stars) / np.maximum(np.bincount(who), 1)
+        # 3 is what separates an indifferent from a loved item on the scale of ten.
+        factors[rated] = np.clip(1.0 + strength * (stars - mean[who]) / 3.0, 0.1, 2.0)
     return factors

@@ -46,7 +46,8 @@ def infer(context: RunContext) -> dict[str, Any]:
         blocks.append(pipeline.recommend(histories.take(slice(start, start + BLOCK_USERS)), k))
         context.progress("recommend", min(start + BLOCK_USERS, len(histories)), len(histories))
     ranked = RankedItems(
-        np.concatenate([block.item_ids for block in blocks]), np.concatenate([block.scores for block in blocks])
+        np.concatenate([block.item_ids for block in blocks]),
+        np.concatenate([block.scores for block in blocks]),
     )
     with context.database.begin() as connection:
         recommendations.replace_all(connection, histories.user_ids, ranked, bundle=bundle)

@@ -4,19 +4,20 @@ Prepare: a catalogue, an audience where there is none yet, and a snapshot of it 
 What is there is kept: own logs or MovieLens ratings are never mixed with virtual users.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from marquee.data import Interactions, Vocabulary
-from marquee.ingest.load import event_keys
 from marquee.ingest.sample import ingest_sample
 from marquee.ingest.tmdb import ingest_tmdb
 from marquee.pipelines.run import RunContext
 from marquee.pipelines.snapshots import take_snapshot
-from marquee.simulate.audience import Audience, AudienceConfig
+from marquee.simulate import Audience, AudienceConfig
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
 
@@ -35,13 +36,14 @@ def prepare(context: RunContext) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     source = _source(context)
     if source == "tmdb":
-        report = ingest_tmdb(context.database, context.objects, context.settings.tmdb, progress=context.progress)
+        progress = _step(context, "ingest TMDB")
+        report = ingest_tmdb(context.database, context.objects, context.settings.tmdb, progress=progress)
         counts |= {"items_read": report.read, "quarantined": report.quarantined}
     elif source == "sample":
-        report = ingest_sample(context.database, context.objects, progress=context.progress)
+        report = ingest_sample(context.database, context.objects, progress=_step(context, "ingest sample"))
         counts |= {"items_read": report.read, "quarantined": report.quarantined}
     with context.database.begin() as connection:
-        someone_watched = interaction_rows.exists(connection)
+        someone_watched = bool(interaction_rows.count(connection))
     if not someone_watched:
         counts |= simulate(context)
     context.progress("take snapshot", 0, 1)
@@ -62,13 +64,20 @@ def simulate(context: RunContext) -> dict[str, Any]:
     Parameters of the run: `users`, `days`, `seed`, over those of `MARQUEE_AUDIENCE__*`.
     """
     wanted = context.settings.audience
-    chosen = {name: int(context.parameters[name]) for name in ("users", "days", "seed") if name in context.parameters}
+    chosen: dict[str, Any] = {
+        name: int(context.parameters[name])
+        for name in ("users", "days", "seed")
+        if name in context.parameters
+    }
     catalog = item_rows.load_catalog(context.database)
-    known = item_rows.load_popularity(context.database)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    facts = item_rows.facts_as_of(context.database, today.replace(hour=23))
+    known = facts.filter(facts["popularity"].is_valid())
     popularity = np.ones(len(catalog), np.float32)
     index = catalog.items.index(known["item_id"].to_numpy())
     popularity[index[index >= 0]] = known["popularity"].to_numpy()[index >= 0]
     config = AudienceConfig(
+        end=int(today.timestamp()) * 1_000_000,
         users=wanted.users,
         days=wanted.days,
         interactions_per_user=wanted.interactions_per_user,
@@ -86,8 +95,14 @@ def simulate(context: RunContext) -> dict[str, Any]:
 
 
 def _keyed(made: Interactions) -> pa.Table:
-    table = made.to_arrow()
-    return table.append_column("event_key", event_keys(table))
+    """The rows with keys of their own: the same audience again has the same keys."""
+    prefix = made.digest()[:16]
+    keys = pa.array([f"{prefix}:{row}" for row in range(len(made))])
+    return made.to_arrow().append_column("event_key", keys)
+
+
+def _step(context: RunContext, name: str) -> Callable[[int, int | None], None]:
+    return lambda done, total: context.progress(name, done, total)
 
 
 def _source(context: RunContext) -> str:
@@ -99,7 +114,5 @@ def _source(context: RunContext) -> str:
     if context.settings.tmdb.configured:
         return "tmdb"
     with context.database.begin() as connection:
-        sources = item_rows.sources(connection)
+        sources = set(item_rows.count(connection))
     return "sample" if not sources or sources == {"sample"} else "none"
-
-

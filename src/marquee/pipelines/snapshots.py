@@ -30,7 +30,7 @@ class Snapshot:
 
     Attributes:
         key: of the manifest in the object store: the snapshot's id.
-        popularity: `item_id` and `popularity`, the newest that sources reported; empty where they report none.
+        popularity: `item_id` and `popularity`, the newest that sources reported; empty without any.
     """
 
     key: str
@@ -50,7 +50,7 @@ def take_snapshot(database: Database, objects: ObjectStore) -> Snapshot:
     if not len(interactions):
         raise DataError("There are no interactions to learn from.", fix="Run: marquee pipeline run")
     catalog = item_rows.load_catalog(database)
-    popularity = item_rows.load_popularity(database)
+    popularity = item_rows.facts_as_of(database, datetime.now(UTC)).select(["item_id", "popularity"])
     parts = {"interactions": interactions.to_arrow(), "items": catalog.table, "popularity": popularity}
     keys = {name: _put(objects, f"snapshots/{name}", table) for name, table in parts.items()}
     last = datetime.fromtimestamp(int(interactions.timestamps[-1]) / 1e6, UTC)

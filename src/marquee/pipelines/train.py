@@ -14,7 +14,8 @@ import pyarrow as pa
 from marquee.data import Catalog
 from marquee.models import Recommender, model_class
 from marquee.models.base import Progress
-from marquee.models.mlp import Checkpoints, Mlp
+from marquee.models.checkpoints import Checkpoints
+from marquee.models.mlp import Mlp
 from marquee.pipelines.run import RunContext
 from marquee.pipelines.snapshots import Snapshot, read_snapshot, take_snapshot
 from marquee.registry import Registry, TrackedRun
@@ -89,25 +90,27 @@ def train(context: RunContext) -> dict[str, Any]:
     return {"model": name, "version": bundle.version, **facts, **metrics}
 
 
-def _fit(model: Recommender, snapshot: Snapshot, context: RunContext, tracked: TrackedRun) -> dict[str, float]:
+def _fit(
+    model: Recommender, snapshot: Snapshot, context: RunContext, tracked: TrackedRun
+) -> dict[str, float]:
     """Fit, reporting to the run's row, the bars and the tracker at once; return the final metrics."""
     progress = _Reported(context, tracked)
     if isinstance(model, Mlp):
         model.fit(
             snapshot.interactions,
             snapshot.catalog,
-            popularity=_popularity(snapshot.popularity),
+            item_popularity=_popularity(snapshot.popularity),
             checkpoints=Checkpoints(context.settings.paths.checkpoints / str(context.run_id)),
             progress=progress,
         )
-        return dict(model.metrics)
+        return dict(model.report)
     model.fit(snapshot.interactions, snapshot.catalog, progress=progress)
     return {}
 
 
 def _popularity(table: pa.Table) -> Mapping[int, float] | None:
-    pairs = dict(zip(table["item_id"].to_pylist(), table["popularity"].to_pylist(), strict=True))
-    return pairs or None
+    known = table.filter(table["popularity"].is_valid())
+    return dict(zip(known["item_id"].to_pylist(), known["popularity"].to_pylist(), strict=True)) or None
 
 
 def _cards(catalog: Catalog, model: Recommender) -> pa.Table:
@@ -118,8 +121,10 @@ def _cards(catalog: Catalog, model: Recommender) -> pa.Table:
         return table
     unknown = pa.table(
         [
-            pa.array(missing) if field.name == "item_id"
-            else pa.array([f"#{item_id}" for item_id in missing.tolist()]) if field.name == "title"
+            pa.array(missing)
+            if field.name == "item_id"
+            else pa.array([f"#{item_id}" for item_id in missing.tolist()])
+            if field.name == "title"
             else pa.nulls(len(missing), field.type)
             for field in table.schema
         ],

@@ -14,8 +14,6 @@ of users or films.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -24,21 +22,27 @@ from scipy.special import ndtri
 
 from marquee.data import Catalog, Event, Interactions, Vocabulary
 from marquee.data.schema import Index, Matrix, Vector
+from marquee.simulate.config import AudienceConfig
+from marquee.simulate.draws import (
+    EXPOSURE_BITS,
+    EXPOSURE_MASK,
+    MOST_USERS,
+    USER_SHIFT,
+    VALUE_BITS,
+    VALUE_MASK,
+    distinct,
+    first_of_each,
+    pack,
+    quantiles,
+    resolution,
+    sort_groups,
+)
 from marquee.simulate.truth import Appeal, Truth, gather_affinity, runtime_seconds
 
-__all__ = ["Audience", "AudienceConfig", "Simulation"]
+__all__ = ["Audience", "Simulation"]
 
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 MICROSECONDS_PER_HOUR: Final = 3_600_000_000
-
-# A sort key packs (user of the block: 11 bits, film or cost: 28, exposure of the block: 24) into one integer:
-# sorting integers is several times faster than a lexsort of columns.
-VALUE_BITS: Final = 28
-EXPOSURE_BITS: Final = 24
-USER_SHIFT: Final = VALUE_BITS + EXPOSURE_BITS
-VALUE_MASK: Final = (1 << VALUE_BITS) - 1
-EXPOSURE_MASK: Final = (1 << EXPOSURE_BITS) - 1
-USERS_PER_BLOCK: Final = 1 << (63 - USER_SHIFT)
 
 MOST_TIMES_MEAN: Final = 20
 """The busiest user has at most this many times the mean number of interactions."""
@@ -48,80 +52,14 @@ TIME_SLOTS: Final = 1 << 12
 RATING_STEPS_PER_POINT: Final = 2
 
 # Share of viewing that starts in each hour of the user's clock.
-WEEKDAY_HOURS = (6, 3, 1.5, 0.8, 0.5, 0.5, 0.8, 1.2, 1.2, 1.2, 1.2, 1.5, 2.2, 2.2, 2, 2.2, 3, 5, 9, 15, 20, 22, 18, 11)
-WEEKEND_HOURS = (9, 6, 3.5, 2, 1, 0.7, 0.7, 1.2, 2.2, 3.5, 4.5, 5, 6, 7.5, 9, 9.5, 9.5, 10, 12, 16, 20, 22, 20, 14)
-
-
-@dataclass(frozen=True)
-class AudienceConfig:
-    """
-    Size, habits and noise of a virtual audience.
-
-    Attributes:
-        users: number of users, ≥ 1.
-        interactions_per_user: mean interactions of a user, > 0; no user has more than there are films.
-        days: length of the window, ≥ 1.
-        end: end of the window (exclusive), microseconds since 1970-01-01 UTC.
-        seed: ≥ 0; the same seed gives the same bytes.
-        first_user_id: users are numbered from here on.
-        activity_spread: standard deviation of the logarithm of a user's activity (log-normal).
-        taste_sharpness: how far favourites stand out: tastes are exponential draws to this power,
-            normalised. 1 is a flat Dirichlet; at 4 the favourite genre holds about half of the taste.
-        era_share: weight of era against genre in affinity, in [0, 1].
-        exposures: films that a user is shown per film watched, ≥ 1.
-        browse_share: share of exposures from the shelves of favourite genres rather than from the whole
-            catalogue, in [0, 1].
-        popularity_exponent: exposure grows with popularity to this power; 0 shows all films alike.
-        exposure_floor: share of each shelf given evenly to all of its films, in [0, 1].
-        choice_sharpness: weight of affinity against Gumbel noise in the choice; 0 chooses blindly.
-        position_bias: attention falls as (1 + position) to the minus this power.
-        rewatch_rate: probability that an interaction repeats a film the user has already chosen.
-        weekend_factor: activity of a Saturday or Sunday against that of another day.
-        utc_offset_hours: offsets of the users' clocks from UTC, one drawn per user.
-        watch_noise: standard deviation of the logit of the share of a film that is watched.
-        rating_noise: standard deviation of a rating around its expectation, in points of 10.
-        rating_bias_spread: standard deviation of a user's leniency, in points of 10.
-    """
-
-    users: int = 300
-    interactions_per_user: float = 9.7
-    days: int = 90
-    end: int = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
-    seed: int = 0
-    first_user_id: int = 1
-    activity_spread: float = 0.8
-    taste_sharpness: float = 4.0
-    era_share: float = 0.25
-    exposures: int = 4
-    browse_share: float = 0.5
-    popularity_exponent: float = 0.5
-    exposure_floor: float = 0.2
-    choice_sharpness: float = 8.0
-    position_bias: float = 0.3
-    rewatch_rate: float = 0.0
-    weekend_factor: float = 1.6
-    utc_offset_hours: tuple[float, ...] = (-8.0, -5.0, 0.0, 1.0, 5.5, 9.0)
-    watch_noise: float = 1.0
-    rating_noise: float = 1.0
-    rating_bias_spread: float = 0.6
-
-    def __post_init__(self) -> None:
-        at_least = {"users": 1, "days": 1, "exposures": 1, "seed": 0, "first_user_id": 0, "end": 0}
-        for name, low in at_least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("era_share", "browse_share", "exposure_floor", "rewatch_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        for name in ("interactions_per_user", "taste_sharpness", "weekend_factor"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be positive and finite, not {getattr(self, name)}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float) and not 0 <= value < np.inf:
-                raise ValueError(f"{field.name} must be finite and not negative, not {value}")
-        if not self.utc_offset_hours or not all(abs(hours) <= 14 for hours in self.utc_offset_hours):
-            raise ValueError(f"utc_offset_hours must be one or more of -14 … 14, not {self.utc_offset_hours}")
+# fmt: off
+WEEKDAY_HOURS: Final = (
+    6, 3, 1.5, 0.8, 0.5, 0.5, 0.8, 1.2, 1.2, 1.2, 1.2, 1.5, 2.2, 2.2, 2, 2.2, 3, 5, 9, 15, 20, 22, 18, 11,
+)
+WEEKEND_HOURS: Final = (
+    9, 6, 3.5, 2, 1, 0.7, 0.7, 1.2, 2.2, 3.5, 4.5, 5, 6, 7.5, 9, 9.5, 9.5, 10, 12, 16, 20, 22, 20, 14,
+)
+# fmt: on
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -182,18 +120,22 @@ class Audience:
         most_exposures = 1 << (EXPOSURE_BITS - 1)
         if not 1 <= n_items <= most_exposures:
             raise ValueError(f"An audience needs 1 to {most_exposures} films, not {n_items}")
-        self._most = min(n_items, int(np.ceil(MOST_TIMES_MEAN * mean)), most_exposures // self.config.exposures)
+        self._most = min(
+            n_items, int(np.ceil(MOST_TIMES_MEAN * mean)), most_exposures // self.config.exposures
+        )
         most_shown = self._most * self.config.exposures + n_items
-        self._block = max(1, min(USERS_PER_BLOCK, (1 << EXPOSURE_BITS) // most_shown))
+        self._block = max(1, min(MOST_USERS, (1 << EXPOSURE_BITS) // most_shown))
 
         weights = self._weights(popularity)
         self._popularity_rank = np.argsort(np.argsort(-weights, kind="stable"), kind="stable")
         members = np.vstack([np.ones((1, n_items), dtype=bool), self._appeal.genre_members()])
         self._shelf = self._shelf_probabilities(weights, members)
-        self._resolution = _resolution(n_items)
-        self._shelf_table = _quantiles(self._shelf, self._resolution)
+        self._resolution = resolution(n_items)
+        self._shelf_table = quantiles(self._shelf, self._resolution)
         self._first_day, self._day_table, self._weekend = self._calendar()
-        self._minute_table = _quantiles(np.array([WEEKDAY_HOURS, WEEKEND_HOURS]).repeat(60, axis=1), TIME_SLOTS)
+        self._minute_table = quantiles(
+            np.array([WEEKDAY_HOURS, WEEKEND_HOURS]).repeat(60, axis=1), TIME_SLOTS
+        )
         noise = (np.arange(1 << 16) + 0.5) / (1 << 16)
         self._gumbel_table = -np.log(-np.log(noise)).astype(np.float32)
 
@@ -264,11 +206,9 @@ class Audience:
 
         # Common genres and eras have more friends; the root keeps rare ones alive.
         draws = random.standard_exponential((n, self._appeal.width - 1), dtype=np.float32)
-        weights = np.exp(np.float32(config.taste_sharpness) * np.log(draws + np.float32(1e-6)))  # faster than **
-        weights *= np.sqrt(self._appeal.counts()).astype(np.float32)
-        genres, eras = np.split(weights, [len(self._appeal.genres)], axis=1)
-        genres /= genres.sum(axis=1, keepdims=True)
-        eras /= eras.sum(axis=1, keepdims=True)
+        logs = np.float32(config.taste_sharpness) * np.log(draws + np.float32(1e-6))
+        logs += np.log(self._appeal.counts()).astype(np.float32) / 2
+        genres, eras = (_softmax(part) for part in np.split(logs, [len(self._appeal.genres)], axis=1))
         tastes = np.concatenate(
             [(1 - config.era_share) * genres, config.era_share * eras, np.zeros((n, 1), np.float32)], axis=1
         )
@@ -330,13 +270,15 @@ class Audience:
         # The bits of positive floats are in the order of the floats.
         order = cost.view(np.uint32) >> (32 - VALUE_BITS)
         candidates = np.bincount(user, minlength=len(traits.activity))
-        ranked = _sort_groups(_pack(user, order, np.arange(len(user))), candidates)
+        ranked = sort_groups(pack(user, order, np.arange(len(user))), candidates)
 
-        place, slot = _first_of_each(candidates, traits.activity)
+        place, slot = first_of_each(candidates, traits.activity)
         chosen = ranked.take(place) & EXPOSURE_MASK
         if config.rewatch_rate > 0:
             again = random.random(len(place)) < config.rewatch_rate
-            earlier = np.arange(len(place)) - slot + np.floor(slot * random.random(len(place))).astype(np.int64)
+            earlier = (
+                np.arange(len(place)) - slot + np.floor(slot * random.random(len(place))).astype(np.int64)
+            )
             chosen = np.where(again, chosen.take(earlier), chosen)
         return user.take(chosen), item.take(chosen), affinity.take(chosen)
 
@@ -349,19 +291,19 @@ class Audience:
         shelf = traits.slots.ravel().take(slot * len(shown) + user).astype(np.int64)
         place = (bits >> 8) & (self._resolution - 1)  # a power of two as well
         item = self._shelf_table.ravel().take(shelf * self._resolution + place)
-        key = _distinct(_sort_groups(_pack(user, item, np.arange(len(user))), shown))
+        key = distinct(sort_groups(pack(user, item, np.arange(len(user))), shown))
 
         found = np.bincount(key >> USER_SHIFT, minlength=len(shown))
         short = np.flatnonzero(found < traits.activity)
         if len(short):  # who wants more than was shown looks through the whole catalogue
             n_items = len(self._items)
-            rest = _pack(
+            rest = pack(
                 np.repeat(short, n_items),
                 np.tile(np.arange(n_items), len(short)),
                 np.tile(len(user) + self._popularity_rank, len(short)),
             )
             # Both parts are in order: a stable sort only merges them.
-            key = _distinct(np.sort(np.concatenate([key, rest]), kind="stable"))
+            key = distinct(np.sort(np.concatenate([key, rest]), kind="stable"))
         return key
 
     def _enjoy(
@@ -371,7 +313,7 @@ class Audience:
         config, n = self.config, len(user)
         logit = random.standard_normal(n, dtype=np.float32) * np.float32(config.watch_noise)
         logit += 4 * affinity
-        share = 1.1 / (1 + np.exp(-logit))  # beyond 1: seen to the end
+        share = 1.1 / (1 + np.exp(-logit.clip(-30, 30)))  # beyond 1: seen to the end
         runtime = self._runtime_seconds.take(item)
         seconds = np.floor(runtime * np.minimum(share, 1))
 
@@ -420,68 +362,8 @@ class Audience:
         weekday = (first + np.arange(self.config.days) + 3) % 7  # day 0 was a Thursday
         weekend = (weekday >= 5).astype(np.int64)
         weights = np.where(weekend, self.config.weekend_factor, 1.0)
-        quantiles = _quantiles(weights[None], _resolution(self.config.days))[0]
-        return int(first), quantiles.astype(np.int64), weekend
-
-
-def _resolution(n: int) -> int:
-    """Quantiles, a power of two, that tell the weights of n things apart."""
-    return 1 << int(np.clip(np.ceil(np.log2(16 * n)), 12, 24))
-
-
-def _quantiles(weights: NDArray[np.floating], resolution: int) -> NDArray[np.integer]:
-    """(n, resolution) columns of a weight matrix, each as often as its weight: sampling by look-up."""
-    places = (np.arange(resolution) + 0.5) / resolution
-    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
-    rows = [np.searchsorted(row / row[-1], places, side="right") for row in cumulative]
-    last = weights.shape[1] - 1
-    return np.minimum(np.stack(rows), last).astype(np.min_scalar_type(last))  # small: it is read at random
-
-
-def _pack(user: Index, value: NDArray[np.integer], exposure: Index) -> Index:
-    key = user << USER_SHIFT
-    key |= value.astype(np.int64) << EXPOSURE_BITS
-    key |= exposure
-    return key
-
-
-def _sort_groups(key: Index, lengths: Index) -> Index:
-    """
-    Keys sorted within consecutive groups.
-
-    Groups of similar length are sorted as the rows of one padded matrix: short rows sort by a network,
-    ten times faster than the whole array does.
-
-    Args:
-        key: (lengths.sum(),).
-        lengths: (n_groups,) best ascending, so that few rows need padding.
-    """
-    made = np.empty_like(key)
-    ends = np.cumsum(lengths)
-    size_class = np.maximum.accumulate(np.frexp(lengths)[1])
-    cuts = [0, *(np.flatnonzero(np.diff(size_class)) + 1).tolist(), len(lengths)]
-    for first, last in pairwise(cuts):
-        part = slice(ends[first] - lengths[first], ends[last - 1])
-        own = np.arange(lengths[first:last].max()) < lengths[first:last, None]
-        rows = np.full(own.shape, np.iinfo(np.int64).max)
-        rows[own] = key[part]
-        rows.sort(axis=1)
-        made[part] = rows[own]
-    return made
-
-
-def _distinct(key: Index) -> Index:
-    """Of sorted keys the first of each (user, film)."""
-    pair = key >> EXPOSURE_BITS
-    keep = np.ones(len(key), dtype=bool)
-    np.not_equal(pair[1:], pair[:-1], out=keep[1:])
-    return key[keep]
-
-
-def _first_of_each(available: Index, wanted: Index) -> tuple[Index, Index]:
-    """Rows of the first `wanted` of each group of `available` rows, and their place in the group."""
-    slot = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
-    return slot + np.repeat(np.cumsum(available) - available, wanted), slot
+        days = quantiles(weights[None], resolution(self.config.days))[0]
+        return int(first), days.astype(np.int64), weekend
 
 
 def _concatenate(parts: list[Interactions]) -> Interactions:
@@ -489,3 +371,8 @@ def _concatenate(parts: list[Interactions]) -> Interactions:
         return parts[0]
     columns = (np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Interactions))
     return Interactions(*columns)
+
+
+def _softmax(logs: Matrix) -> Matrix:
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)

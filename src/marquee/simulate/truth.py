@@ -88,7 +88,7 @@ def gather_affinity(tastes: Matrix, columns: NDArray[np.int32], users: NDArray[A
     """
     flat = tastes.ravel()
     offset = users * tastes.shape[1]
-    affinity = flat.take(offset + columns[0].take(items))
+    affinity: Vector = flat.take(offset + columns[0].take(items))
     for column in columns[1:]:
         affinity += flat.take(offset + column.take(items))
     return affinity
@@ -206,12 +206,13 @@ def runtime_seconds(catalog: Catalog) -> Vector:
     minutes = catalog.table["runtime_minutes"].cast(pa.float64()).to_numpy().copy()
     known = np.nan_to_num(minutes) > 0
     minutes[~known] = np.median(minutes[known]) if known.any() else 100.0
-    return (minutes * 60).astype(np.float32)
+    return np.asarray(minutes * 60, dtype=np.float32)
 
 
 def _shares(weights: Matrix) -> Matrix:
     total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    shares: Matrix = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return shares
 
 
 def _known(vocabulary: Vocabulary, ids: ArrayLike, kind: str) -> Index:

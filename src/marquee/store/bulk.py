@@ -29,7 +29,6 @@ ROWS_PER_SLICE: Final = 65_536
 POSTGRES_EPOCH_DAYS: Final = 10_957
 POSTGRES_EPOCH_MICROSECONDS: Final = POSTGRES_EPOCH_DAYS * 86_400_000_000
 
-Bytes = pa.Array  # of type binary
 OIDS: Final = {"bool": 16, "int8": 20, "int4": 23, "text": 25, "float4": 700, "float8": 701}
 
 
@@ -89,10 +88,10 @@ def read_arrow(database: "Database", query: str, **parameters: Any) -> pa.Table:
         return cursor.fetch_arrow_table()
 
 
-def _encode_rows(columns: list[pa.Array]) -> Bytes:
+def _encode_rows(columns: list[pa.Array]) -> pa.BinaryArray:
     """One binary value per row: the count of fields, then each field with its length word."""
     n = len(columns[0])
-    parts: list[Bytes] = []
+    parts: list[pa.BinaryArray] = []
     fixed: list[tuple[str, NDArray[Any]]] = [(">i2", np.full(n, len(columns), ">i2"))]
     for column in columns:
         if _is_fixed(column.type) and not column.null_count:
@@ -108,10 +107,12 @@ def _encode_rows(columns: list[pa.Array]) -> Bytes:
     return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, b"")
 
 
-def _encode_values(column: pa.Array) -> tuple[NDArray[Any], Bytes]:
+def _encode_values(column: pa.Array) -> tuple[NDArray[Any], pa.BinaryArray]:
     """The length word of each value (-1 for null) and its bytes (none for null)."""
     if pa.types.is_list(column.type):
         payload = _encode_lists(column)
+        if column.null_count:
+            payload = pc.if_else(column.is_valid(), payload, pa.scalar(b""))
     elif _is_fixed(column.type):
         values = _big_endian(column)
         width = values.dtype.itemsize
@@ -126,7 +127,7 @@ def _encode_values(column: pa.Array) -> tuple[NDArray[Any], Bytes]:
     return lengths, payload
 
 
-def _encode_lists(column: pa.Array) -> Bytes:
+def _encode_lists(column: pa.Array) -> pa.BinaryArray:
     """One-dimensional arrays: dimensions, null flag, element type, length, lower bound, elements."""
     n = len(column)
     if column.null_count:
@@ -150,14 +151,12 @@ def _encode_lists(column: pa.Array) -> Bytes:
     return pc.binary_join_element_wise(head, body, b"")
 
 
-def _encode_fields(column: pa.Array) -> Bytes:
+def _encode_fields(column: pa.Array) -> pa.BinaryArray:
     """Each value behind its length word."""
     n = len(column)
     if _is_fixed(column.type) and not column.null_count:
         values = _big_endian(column)
-        return _pack(
-            [(">i4", np.full(n, values.dtype.itemsize, ">i4")), (values.dtype.str, values)], n
-        )
+        return _pack([(">i4", np.full(n, values.dtype.itemsize, ">i4")), (values.dtype.str, values)], n)
     lengths, payload = _encode_values(column)
     return pc.binary_join_element_wise(_pack([(">i4", lengths)], n), payload, b"")
 
@@ -200,14 +199,15 @@ def _big_endian(column: pa.Array) -> NDArray[Any]:
     if kind not in (pa.int64(), pa.int32(), pa.float32(), pa.float64()):
         raise TypeError(f"No COPY encoding of {kind}")
     values = _plain(column)
-    return values.astype(values.dtype.newbyteorder(">"))
+    return values.astype(values.dtype.newbyteorder(">"), copy=False)
 
 
 def _plain(column: pa.Array) -> NDArray[Any]:
-    return (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
+    plain = column.fill_null(0) if column.null_count else column
+    return np.asarray(plain.to_numpy(zero_copy_only=False))
 
 
-def _pack(fields: list[tuple[str, NDArray[Any]]], n: int) -> Bytes:
+def _pack(fields: list[tuple[str, NDArray[Any]]], n: int) -> pa.BinaryArray:
     """(n,) binary values of one width, the fields of a row side by side."""
     record = np.empty(n, np.dtype([(f"f{i}", kind) for i, (kind, _) in enumerate(fields)]))
     for i, (_, values) in enumerate(fields):
@@ -215,7 +215,7 @@ def _pack(fields: list[tuple[str, NDArray[Any]]], n: int) -> Bytes:
     return _binary(np.arange(n + 1) * record.dtype.itemsize, record)
 
 
-def _binary(offsets: NDArray[Any], content: NDArray[Any]) -> Bytes:
+def _binary(offsets: NDArray[Any], content: NDArray[Any]) -> pa.BinaryArray:
     """Binary values from their (n + 1,) offsets in contiguous bytes."""
     buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(np.ascontiguousarray(content))]
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
@@ -229,7 +229,7 @@ def _offsets(column: pa.Array) -> NDArray[np.int64]:
     return raw.astype(np.int64) - int(raw[0])
 
 
-def _content(column: Bytes) -> memoryview:
+def _content(column: pa.BinaryArray) -> memoryview:
     """The bytes of all values of a binary array, one after the other."""
     buffer = column.buffers()[2]
     if buffer is None:

@@ -92,7 +92,8 @@ class Database:
     ) -> R:
         """Call a repository function in a transaction of its own, from the event loop."""
         async with self.begin_async() as connection:
-            return await connection.run_sync(work, *args, **kwargs)
+            result: R = await connection.run_sync(work, *args, **kwargs)
+            return result
 
     @asynccontextmanager
     async def begin_async(self) -> AsyncIterator[Any]:

@@ -207,7 +207,7 @@ class RecommenderConformance:
         """A bundle of a loaded bundle is the same bundle."""
         state = self.fitted().state()
         again = type(self.fitted()).from_state(_through_bytes(state)).state()
-        assert again.meta == json.loads(json.dumps(state.meta))
+        assert json.loads(json.dumps(again.meta)) == json.loads(json.dumps(state.meta))
         assert again.arrays.keys() == state.arrays.keys()
         for name, array in state.arrays.items():
             np.testing.assert_array_equal(again.arrays[name], array, err_msg=name)

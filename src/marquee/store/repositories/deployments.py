@@ -100,8 +100,4 @@ def history(connection: Connection, slot: Slot, *, limit: int = 20) -> list[Depl
 
 
 def _newest_first(slot: Slot) -> Select[Any]:
-    return (
-        select(deployments)
-        .where(deployments.c.slot == slot)
-        .order_by(deployments.c.deployment_id.desc())
-    )
+    return select(deployments).where(deployments.c.slot == slot).order_by(deployments.c.deployment_id.desc())

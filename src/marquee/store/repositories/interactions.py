@@ -1,6 +1,7 @@
 """Events of users with items: append-only, each told apart by its source and key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -8,11 +9,22 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Select, and_, exists, insert, select, text
+from sqlalchemy import (
+    Connection,
+    PrimaryKeyConstraint,
+    Select,
+    UniqueConstraint,
+    and_,
+    exists,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
 
 from marquee.data import Event, Interactions
-from marquee.data.schema import INTERACTIONS, Ids
+from marquee.data.schema import INTERACTIONS
 from marquee.errors import SchemaError
 from marquee.store.bulk import copy_in, read_arrow
 from marquee.store.postgres import Database
@@ -32,12 +44,10 @@ __all__ = [
 
 UserKind = Literal["virtual", "imported", "live"]
 
-SECONDARY_INDEXES = {
-    "interactions_user_id_occurred_at_idx": "(user_id, occurred_at)",
-    "interactions_revokes_idx": "(source, revokes) WHERE revokes IS NOT NULL",
-}
 REBUILD_ROWS = 50_000
-"""From this many rows on, building the indexes of an empty table afterwards beats filling them."""
+"""From this many rows on, building the indexes after the rows beats filling them."""
+
+STORED = ", ".join([*INTERACTIONS.names, "event_key", "revokes", "source"])
 
 EFFECTIVE = """
 SELECT user_id, item_id, event, rating, watch_seconds, occurred_at
@@ -101,12 +111,16 @@ def load_interactions(
         return LoadCounts(0, 0)
     _add_users(connection, pc.unique(rows["user_id"]), kind)
     # One load of a source at a time: the second finds the rows of the first.
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"load {source}"})
-    rows = _without_repetition(rows).append_column("source", pa.repeat(pa.scalar(source), given)[: len(rows)])
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"load {source}"}
+    )
+    rows = _without_repetition(rows)
+    rows = rows.append_column("source", pa.repeat(pa.scalar(source), len(rows)))
     if connection.execute(select(exists().where(interactions.c.source == source))).scalar_one():
         inserted = _append_missing(connection, rows)
     else:
-        inserted = _append_first(connection, rows)
+        with _indexes_for(connection, len(rows)):
+            inserted = copy_in(connection, "interactions", rows)
     return LoadCounts(inserted, given - inserted)
 
 
@@ -175,8 +189,8 @@ def seen_items(connection: Connection, user_id: int) -> frozenset[int]:
 
 def count(connection: Connection) -> dict[str, int]:
     """Rows per source, undone ones included."""
-    query = text("SELECT source, count(*) FROM interactions GROUP BY source ORDER BY source")
-    return {source: rows for source, rows in connection.execute(query)}
+    query = text("SELECT source, count(*) AS rows FROM interactions GROUP BY source ORDER BY source")
+    return {row.source: row.rows for row in connection.execute(query)}
 
 
 def _effective(user_id: int, columns: Sequence[Any]) -> Select[Any]:
@@ -235,40 +249,48 @@ def _add_users(connection: Connection, user_ids: pa.Array, kind: UserKind) -> No
     )
 
 
-def _append_first(connection: Connection, rows: pa.Table) -> int:
-    """Rows of a source that has none yet: straight into the table."""
-    empty = len(rows) >= REBUILD_ROWS and not connection.execute(select(exists(select(interactions.c.source)))).scalar_one()
-    if empty:
-        for name in SECONDARY_INDEXES:
-            connection.execute(text(f"DROP INDEX {name}"))
-        connection.execute(text("ALTER TABLE interactions DROP CONSTRAINT interactions_pkey"))
-        connection.execute(text("ALTER TABLE interactions DROP CONSTRAINT interactions_source_event_key_key"))
-    copy_in(connection, "interactions", rows)
-    if empty:
-        connection.execute(text("ALTER TABLE interactions ADD CONSTRAINT interactions_pkey PRIMARY KEY (interaction_id)"))
-        connection.execute(text("ALTER TABLE interactions ADD CONSTRAINT interactions_source_event_key_key UNIQUE (source, event_key)"))
-        for name, definition in SECONDARY_INDEXES.items():
-            connection.execute(text(f"CREATE INDEX {name} ON interactions {definition}"))
-    return len(rows)
-
-
 def _append_missing(connection: Connection, rows: pa.Table) -> int:
-    """Rows of a source that has some: by way of a staging table, only those whose key is new."""
+    """Of the rows of a source that has some already, by way of a staging table, those whose key is new."""
     connection.execute(
-        text(
-            "CREATE TEMPORARY TABLE staged_interactions (LIKE interactions) ON COMMIT DROP;"
-            "ALTER TABLE staged_interactions ALTER interaction_id DROP NOT NULL, ALTER ingested_at DROP NOT NULL"
-        )
+        text(f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {STORED} FROM interactions LIMIT 0")
     )
-    copy_in(connection, "staged_interactions", rows)
-    names = ", ".join(rows.column_names)
-    inserted = connection.execute(
+    copy_in(connection, "staged", rows)
+    missing = connection.execute(
         text(
-            f"INSERT INTO interactions ({names}) SELECT {names} FROM staged_interactions AS s "
-            "WHERE NOT EXISTS (SELECT FROM interactions AS i "
-            "WHERE i.source = s.source AND i.event_key = s.event_key) "
-            "ON CONFLICT DO NOTHING"
+            "CREATE TEMPORARY TABLE missing ON COMMIT DROP AS SELECT * FROM staged WHERE NOT EXISTS ("
+            "SELECT FROM interactions AS i WHERE i.source = staged.source AND i.event_key = staged.event_key)"
         )
     ).rowcount
-    connection.execute(text("DROP TABLE staged_interactions"))
+    with _indexes_for(connection, missing) as rebuilt:
+        conflict = "" if rebuilt else "ON CONFLICT DO NOTHING"
+        statement = text(f"INSERT INTO interactions ({STORED}) SELECT {STORED} FROM missing {conflict}")
+        inserted = connection.execute(statement).rowcount
+    connection.execute(text("DROP TABLE staged, missing"))
     return inserted
+
+
+@contextmanager
+def _indexes_for(connection: Connection, rows: int) -> Iterator[bool]:
+    """
+    Insert rows without indexes and build them afterwards, where that is faster: a load of at least as
+    many rows as the table holds. Readers then wait for the load to commit.
+    """
+    held = select(interactions.c.source).limit(rows + 1).subquery()
+    if rows < REBUILD_ROWS or connection.execute(select(func.count()).select_from(held)).scalar_one() > rows:
+        yield False
+        return
+    keys = [
+        constraint
+        for constraint in interactions.constraints
+        if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint)
+    ]
+    for key in keys:
+        connection.execute(DropConstraint(key, isolate_from_table=False))
+    for index in interactions.indexes:
+        connection.execute(DropIndex(index))
+    yield True
+    connection.execute(text("SET LOCAL maintenance_work_mem = '256MB'"))
+    for key in keys:
+        connection.execute(AddConstraint(key, isolate_from_table=False))
+    for index in interactions.indexes:
+        connection.execute(CreateIndex(index))

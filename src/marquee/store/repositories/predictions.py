@@ -30,7 +30,7 @@ def append(
     Returns:
         Its prediction id.
     """
-    return connection.execute(
+    made: int = connection.execute(
         insert(predictions)
         .values(
             user_id=user_id,
@@ -44,14 +44,13 @@ def append(
         )
         .returning(predictions.c.prediction_id)
     ).scalar_one()
+    return made
 
 
 def latest_items(connection: Connection, k: int) -> list[int]:
     """At most k distinct items of the newest answers: newest answer first, best first within one."""
     query = (
-        select(predictions.c.item_ids)
-        .order_by(predictions.c.prediction_id.desc())
-        .limit(SCANNED_PREDICTIONS)
+        select(predictions.c.item_ids).order_by(predictions.c.prediction_id.desc()).limit(SCANNED_PREDICTIONS)
     )
     found: dict[int, None] = {}
     for (item_ids,) in connection.execute(query):

@@ -105,7 +105,8 @@ CREATE TABLE recommendation_batches (
     is_current boolean DEFAULT false NOT NULL,
     CONSTRAINT recommendation_batches_pkey PRIMARY KEY (generation)
 );
-CREATE UNIQUE INDEX recommendation_batches_current_idx ON recommendation_batches (is_current) WHERE is_current;
+CREATE UNIQUE INDEX recommendation_batches_current_idx ON recommendation_batches (is_current)
+    WHERE is_current;
 
 CREATE TABLE recommendations (
     generation bigint NOT NULL,

@@ -1,0 +1,284 @@
+"""
+The queue: pipelines deferred by name, and who is alive.
+
+Jobs live in procrastinate's tables on Marquee's own PostgreSQL, in the schema `queue`. A job carries only
+the id of its run: what to do is in `runs`, and both rows are written in one transaction. A run that is
+being executed holds an advisory lock, which PostgreSQL gives back the moment its process dies; so whether
+a run is alive is known without guessing from clocks.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+from uuid import UUID
+
+import procrastinate
+from procrastinate import exceptions
+from procrastinate.schema import SchemaManager
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from marquee.errors import ConflictError
+from marquee.store.postgres import Database
+from marquee.store.repositories import runs
+from marquee.store.repositories.runs import Run
+from marquee.telemetry import get_logger
+
+__all__ = [
+    "LOCKS",
+    "QUEUE_NAME",
+    "Hold",
+    "Queue",
+    "create_run",
+    "is_alive",
+    "requeue_stalled",
+    "task_name",
+    "worker_app",
+]
+
+LOCKS: Final[Mapping[str, str]] = {
+    "prepare": "data",
+    "simulate": "data",
+    "train": "model",
+    "infer": "recommendations",
+}
+"""Pipeline → lock. Jobs of one lock run one after the other; procrastinate inherits none by name."""
+
+SCHEMA: Final = "queue"
+SCHEMA_LOCK: Final = 0x51756575  # "Queu"; any number that nobody else locks
+QUEUE_NAME: Final = "pipelines"
+
+# procrastinate writes its names unqualified: each function finds them wherever it is called from.
+_PIN_SEARCH_PATH: Final = f"""
+DO $$
+DECLARE routine regprocedure;
+BEGIN
+    FOR routine IN SELECT oid FROM pg_proc WHERE pronamespace = '{SCHEMA}'::regnamespace LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = {SCHEMA}, pg_temp', routine);
+    END LOOP;
+END $$
+"""  # noqa: S608
+_DEFER: Final = text(
+    f"""
+    SELECT {SCHEMA}.procrastinate_defer_jobs_v1(
+        ARRAY[ROW(:queue, :task, 0, :lock, NULL, CAST(:args AS jsonb), NULL)]
+        ::{SCHEMA}.procrastinate_job_to_defer_v1[]
+    )
+    """
+)
+_HAS_JOB: Final = text(
+    f"""
+    SELECT EXISTS (
+        SELECT FROM {SCHEMA}.procrastinate_jobs
+        WHERE status IN ('todo', 'doing') AND args ->> 'run_id' = :run_id
+    )
+    """  # noqa: S608
+)
+
+
+class Queue:
+    """
+    Pipelines to be run by a worker.
+
+    Args:
+        locks: pipeline → lock; its keys are the pipelines that may be deferred.
+    """
+
+    def __init__(self, *, locks: Mapping[str, str] = LOCKS) -> None:
+        self.locks = locks
+
+    @classmethod
+    def open(cls, database: Database, *, locks: Mapping[str, str] = LOCKS) -> Self:
+        """The queue of a database, its tables made if need be."""
+        with database.begin() as connection:
+            _ensure_schema(connection)
+        return cls(locks=locks)
+
+    def submit(
+        self, connection: Connection, pipeline: str, parameters: Mapping[str, Any] | None = None
+    ) -> Run:
+        """
+        Queue a run: its row and its job become visible together, with the caller's transaction.
+
+        Raises:
+            ConflictError: a run of the same pipeline is unfinished; it carries that run's id.
+            ValueError: no such pipeline.
+        """
+        self._check(pipeline)
+        run = create_run(connection, pipeline, parameters)
+        self.defer(connection, pipeline, run.run_id)
+        return run
+
+    def defer(self, connection: Connection, pipeline: str, run_id: UUID) -> None:
+        """
+        Queue the job of an existing run, in the caller's transaction.
+
+        Raises:
+            ValueError: no such pipeline.
+        """
+        self._check(pipeline)
+        connection.execute(
+            _DEFER,
+            {
+                "queue": QUEUE_NAME,
+                "task": task_name(pipeline),
+                "lock": self.locks[pipeline],
+                "args": json.dumps({"run_id": str(run_id)}),
+            },
+        )
+
+    def _check(self, pipeline: str) -> None:
+        if pipeline not in self.locks:
+            raise ValueError(f"Unknown pipeline {pipeline!r}; known: {', '.join(sorted(self.locks))}")
+
+
+class Hold:
+    """
+    The lock of a run that is being executed, on a connection of its own.
+
+    Use as a context manager.
+
+    Raises:
+        ConflictError: another process executes this run.
+    """
+
+    def __init__(self, database: Database, run_id: UUID) -> None:
+        self.run_id = run_id
+        self._database = database
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        with self._database.translate_errors():
+            self._connection = self._locked_connection()
+        if self._connection is None:
+            raise ConflictError(
+                f"Another process executes the run {self.run_id}.",
+                run_id=str(self.run_id),
+                fix="Wait for it.",
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def beat(self, *, step: str | None = None, progress: float | None = None) -> bool:
+        """
+        Report a sign of life, and where the run is.
+
+        Returns:
+            Whether to go on: False when the run was cancelled or another process has taken it up. A
+            database that is away for a while does not end a run.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._locked_connection()
+                if self._connection is None:
+                    return False
+            return runs.heartbeat(self._connection, self.run_id, step=step, progress=progress)
+        except DBAPIError as error:
+            get_logger().warning("jobs.heartbeat_failed", run_id=str(self.run_id), error=str(error.orig))
+            if self._connection is not None:
+                self._connection.invalidate()
+                self.__exit__()
+            return True
+
+    def _locked_connection(self) -> Connection | None:
+        connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()  # closing it gives the lock back; returning it to the pool would not
+        # A server notices the silence of a host that lost its power, too (ignored on a socket).
+        connection.exec_driver_sql("SET tcp_keepalives_idle = 10")
+        connection.exec_driver_sql("SET tcp_keepalives_interval = 5")
+        if connection.scalar(select(func.pg_try_advisory_lock(_lock_key(self.run_id)))):
+            return connection
+        connection.close()
+        return None
+
+
+def create_run(
+    connection: Connection,
+    pipeline: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    run_id: UUID | None = None,
+) -> Run:
+    """
+    The row of a new run; one of the same pipeline that died unfinished is marked as failed first.
+
+    Raises:
+        ConflictError: a run of the same pipeline is alive; it carries that run's id.
+    """
+    while True:
+        try:
+            return runs.create(connection, pipeline, parameters, run_id=run_id)
+        except ConflictError as conflict:
+            other = UUID(conflict.run_id)
+            if is_alive(connection, other):
+                raise
+            runs.fail(connection, other, "The process that ran it ended without a word.")
+
+
+def is_alive(connection: Connection, run_id: UUID) -> bool:
+    """Whether an unfinished run waits in the queue or is being executed."""
+    if connection.scalar(_HAS_JOB, {"run_id": str(run_id)}):
+        return True
+    return not connection.scalar(select(func.pg_try_advisory_xact_lock(_lock_key(run_id))))
+
+
+def task_name(pipeline: str) -> str:
+    """The name of a pipeline's task."""
+    return f"pipeline.{pipeline}"
+
+
+def worker_app(database: Database) -> procrastinate.App:
+    """The procrastinate application of a worker; it has no tasks yet and is not open."""
+    given = conninfo_to_dict(database.url).get("options")
+    options = " ".join(filter(None, [str(given or ""), f"-c search_path={SCHEMA}"]))
+    connector = procrastinate.PsycopgConnector(
+        conninfo=database.url,
+        min_size=1,
+        max_size=4,
+        kwargs={"options": options, "application_name": "marquee worker"},
+    )
+    return procrastinate.App(connector=connector)
+
+
+async def requeue_stalled(app: procrastinate.App, *, silent_seconds: float) -> Sequence[str]:
+    """
+    Put the jobs of workers that went silent back in the queue.
+
+    Returns:
+        The ids of their runs.
+    """
+    found = []
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=silent_seconds):
+        try:
+            await app.job_manager.retry_job(job)
+        except exceptions.ConnectorException:
+            continue  # another worker was faster
+        found.append(str(job.task_kwargs.get("run_id")))
+    return found
+
+
+def _ensure_schema(connection: Connection) -> None:
+    # Not to_regclass: within a transaction it may answer from a cache that is older than the lock.
+    known = text("SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = :schema)").bindparams(schema=SCHEMA)
+    if connection.scalar(known):
+        return
+    connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+    if connection.scalar(known):
+        return  # another process was faster
+    before = connection.scalar(select(func.current_setting("search_path")))
+    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    connection.exec_driver_sql(f"SET LOCAL search_path TO {SCHEMA}")
+    # Many statements at once: only without parameters does PostgreSQL take them.
+    plain = connection.execution_options(no_parameters=True)
+    plain.exec_driver_sql(SchemaManager.get_schema())
+    plain.exec_driver_sql(_PIN_SEARCH_PATH)
+    connection.execute(select(func.set_config("search_path", before, True)))
+
+
+def _lock_key(run_id: UUID) -> int:
+    return int.from_bytes(run_id.bytes[:8], "big", signed=True)

@@ -1,0 +1,186 @@
+"""Training of the network: mini-batches, early stopping, checkpoints from which it resumes bit for bit."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from marquee.data.schema import Index, Matrix
+from marquee.models._network import Adam, Network
+from marquee.models.base import Progress
+from marquee.models.checkpoints import Checkpoints
+
+__all__ = ["Rows", "Schedule", "evaluate", "train"]
+
+EVALUATED_ELEMENTS = 4_194_304
+"""Probabilities held at a time when rows are evaluated: 16 MiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """
+    Encoded rows.
+
+    Attributes:
+        inputs: (n, 2 · n_inputs) as the network takes them.
+        labels: (n,) class indices.
+    """
+
+    inputs: Matrix
+    labels: Index
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    How long and in what steps to train.
+
+    Attributes:
+        seed: of the weights and the order of the rows.
+        learning_rate: of Adam.
+        batch_rows: rows of a step.
+        max_epochs, max_row_visits: end of training at the latest (at least one epoch).
+        patience: epochs without a better validation loss before it ends.
+        min_improvement: fall of the validation loss, in nats, that counts as better.
+        frequency_scales: of the periodic embedding, one per input.
+    """
+
+    seed: int
+    learning_rate: float
+    batch_rows: int
+    max_epochs: int
+    max_row_visits: int
+    patience: int
+    min_improvement: float
+    frequency_scales: tuple[float, ...]
+
+    def epochs(self, n_rows: int) -> int:
+        """Epochs at most for so many training rows."""
+        return max(1, min(self.max_epochs, self.max_row_visits // max(n_rows, 1)))
+
+
+def train(
+    network: Network,
+    parts: Mapping[str, Rows],
+    schedule: Schedule,
+    *,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> list[dict[str, float]]:
+    """
+    Train a network; it ends with the weights of the epoch of least validation loss.
+
+    Args:
+        network: new; its weights are drawn here.
+        parts: "train", "validation" and "test" rows; the last two may be empty (then the training loss
+            decides). The test rows are only measured.
+        schedule: when to stop.
+        progress: told the metrics of each epoch, those before a resumption too.
+        checkpoints: where to save each epoch and to resume from.
+
+    Returns:
+        The metrics of each epoch.
+    """
+    rows = parts["train"]
+    rng = np.random.default_rng(schedule.seed)
+    batch = min(schedule.batch_rows, len(rows))
+    network.start(rng, batch_rows=batch, frequency_scales=schedule.frequency_scales)
+    counts = np.bincount(rows.labels, minlength=network.n_outputs)
+    network.set_output_bias(np.log(np.maximum(counts, 1) / len(rows)))
+    adam = Adam(network.parameters, network.gradient, schedule.learning_rate)
+    best = {"parameters": network.parameters.copy(), "running": network.running.copy()}
+    best_loss, best_epoch = np.inf, 0
+    epochs: list[dict[str, float]] = []
+    fingerprint = _fingerprint(network, parts, schedule) if checkpoints is not None else ""
+    live = {
+        "parameters": network.parameters,
+        "running": network.running,
+        "adam.first": adam.first,
+        "adam.second": adam.second,
+        "best.parameters": best["parameters"],
+        "best.running": best["running"],
+    }
+    if checkpoints is not None and (found := checkpoints.latest(fingerprint)) is not None:
+        arrays, facts = found
+        for name, array in live.items():
+            array[:] = arrays[name]
+        rng.bit_generator.state = facts["rng"]
+        adam.steps, best_loss, best_epoch = facts["steps"], facts["best_loss"], facts["best_epoch"]
+        epochs = facts["epochs"]
+    progress.total(schedule.epochs(len(rows)), "epoch")
+    for metrics in epochs:
+        progress.step(metrics)
+    while len(epochs) < schedule.epochs(len(rows)) and len(epochs) - best_epoch < schedule.patience:
+        metrics = _epoch(network, adam, rows, rng)
+        for name in ("validation", "test"):
+            if len(parts[name]):
+                loss, accuracy = evaluate(network, parts[name])
+                metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+        epochs.append(metrics)
+        loss = metrics.get("validation_loss", metrics["train_loss"])
+        if loss < best_loss - schedule.min_improvement:
+            best_loss, best_epoch = loss, len(epochs)
+            best["parameters"][:] = network.parameters
+            best["running"][:] = network.running
+        if checkpoints is not None:
+            facts = {
+                "rng": rng.bit_generator.state,
+                "steps": adam.steps,
+                "best_loss": best_loss,
+                "best_epoch": best_epoch,
+                "epochs": epochs,
+            }
+            checkpoints.save(fingerprint, len(epochs), live, facts)
+        progress.step(metrics)
+    network.restore(best["parameters"], best["running"])
+    return epochs
+
+
+def evaluate(network: Network, rows: Rows) -> tuple[float, float]:
+    """
+    Mean cross-entropy and accuracy on rows.
+
+    Args:
+        network: trained.
+        rows: at least one.
+    """
+    loss, correct = 0.0, 0
+    size = max(1, EVALUATED_ELEMENTS // network.n_outputs)
+    for start in range(0, len(rows), size):
+        labels = rows.labels[start : start + size]
+        answers = network.log_probabilities(rows.inputs[start : start + size])
+        loss -= float(answers[np.arange(len(labels)), labels].sum(dtype=np.float64))
+        correct += int((answers.argmax(axis=1) == labels).sum())
+    return loss / len(rows), correct / len(rows)
+
+
+def _epoch(network: Network, adam: Adam, rows: Rows, rng: np.random.Generator) -> dict[str, float]:
+    batch = network.batch_rows
+    # Rows that fill no batch wait for a later epoch, which draws another order.
+    order = rng.permutation(len(rows))[: len(rows) // batch * batch]
+    inputs, labels = rows.inputs[order], rows.labels[order]
+    loss, correct = 0.0, 0
+    for start in range(0, len(order), batch):
+        step_loss, step_correct = network.loss_and_gradient(
+            inputs[start : start + batch], labels[start : start + batch]
+        )
+        adam.step()
+        loss += step_loss * batch
+        correct += step_correct
+    return {"train_loss": loss / len(order), "train_accuracy": correct / len(order)}
+
+
+def _fingerprint(network: Network, parts: Mapping[str, Rows], schedule: Schedule) -> str:
+    shape: list[Any] = [asdict(schedule), network.n_inputs, network.n_frequencies, network.hidden]
+    sha = hashlib.sha256(json.dumps([*shape, network.n_outputs]).encode())
+    for name, rows in sorted(parts.items()):
+        sha.update(f"{name} {len(rows)}".encode())
+        sha.update(rows.inputs.tobytes())
+        sha.update(rows.labels.tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,117 @@
+"""
+Windowed Markov chain: what people go on to after the items of late.
+
+For each user in time order, each event counts as followed by the next `window` ones, the nearer the
+more; counts are divided by how often the earlier item was followed at all, so that a row is a smoothed
+distribution over next items. A history scores the sum of the rows of its items, mostly of the newest.
+
+Source:
+    Shani et al. 2005, "An MDP-based recommender system" (skipping and clustering of Markov chains).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.schema import CSR, Matrix, Vector
+from marquee.errors import ModelError
+from marquee.models.base import ModelState, Progress, Recommender, silent, tunable
+from marquee.models.recency import RecencyConfig, history_matrix, training_matrix
+
+__all__ = ["Markov", "MarkovConfig"]
+
+
+@dataclass(frozen=True)
+class MarkovConfig(RecencyConfig):
+    """Hyper-parameters of `Markov`."""
+
+    history_half_life_events: float | None = tunable(
+        20.0,
+        "Newer events of the user after which an event counts half; none: all count alike.",
+        choices=(None, 2.0, 5.0, 10.0, 20.0, 50.0),
+    )
+    window: int = tunable(40, "Following events that count.", choices=(1, 5, 10, 20, 40))
+    step_half_life: float = tunable(
+        20.0, "Steps after which a following event counts half.", low=1.0, high=50.0, log=True
+    )
+    smoothing: float = tunable(
+        30.0, "Added to the number of times an item was followed.", low=0.0, high=100.0
+    )
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, not {self.window}")
+
+
+class Markov(Recommender):
+    """Items by how often they follow those of the history."""
+
+    name = "markov"
+    Config = MarkovConfig
+    config: MarkovConfig
+    _popularity: Vector  # (n_items,) for empty histories
+    _next: CSR  # (n_items, n_items) row i: what follows i
+
+    def fit(
+        self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
+    ) -> Self:
+        """Count what follows what; see `Recommender.fit`."""
+        rows = interactions.positives()
+        self._set_items(rows)
+        n_items = len(self.items)
+        weights = training_matrix(rows, self.items, self.config)  # (n_users, n_items)
+        norms = np.bincount(weights.indices, weights.data.astype(np.float64) ** 2, minlength=n_items)
+        self._popularity = (norms / max(norms.max(initial=0.0), 1e-12)).astype(np.float32)
+        rows = rows.take(np.lexsort((rows.item_ids, rows.timestamps, rows.user_ids)))
+        users = np.unique(rows.user_ids, return_inverse=True)[1]
+        column = self.items.index(rows.item_ids)
+        # A row of the fit data weighs what it weighs elsewhere: its age and rating.
+        value = np.asarray(weights[users, column]).ravel().astype(np.float32)
+        counts = CSR((n_items, n_items), dtype=np.float32)
+        progress.total(self.config.window, "steps")
+        for step in range(1, self.config.window + 1):
+            follows = (users[step:] == users[:-step]) & (rows.timestamps[step:] > rows.timestamps[:-step])
+            decay = np.float32(0.5 ** ((step - 1) / self.config.step_half_life))
+            pairs = (column[:-step][follows], column[step:][follows])
+            counts = counts + CSR(
+                (decay * value[:-step][follows] * value[step:][follows], pairs), shape=counts.shape
+            )
+            progress.step()
+        total = np.asarray(counts.sum(axis=1)).ravel() + self.config.smoothing
+        counts.data /= np.repeat(total, np.diff(counts.indptr)).astype(np.float32) + np.float32(1e-12)
+        counts.sort_indices()
+        self._next = counts
+        return self
+
+    def score(self, histories: Histories) -> Matrix:
+        """history · transitions; without a known event, popularity."""
+        H = history_matrix(histories, self.items, self.config)  # (n, n_items)
+        scores = np.asarray((H @ self._next).toarray(), dtype=np.float32)
+        scores[np.diff(H.indptr) == 0] = self._popularity
+        return scores
+
+    def state(self) -> ModelState:
+        """Item ids, counts, popularity and the transitions."""
+        arrays = {
+            **self._items_state(),
+            "popularity": self._popularity,
+            "data": self._next.data,
+            "indices": self._next.indices,
+            "indptr": self._next.indptr,
+        }
+        return ModelState(arrays, {"config": self.config.to_dict()})
+
+    @classmethod
+    def from_state(cls, state: ModelState) -> Self:
+        """See `Recommender.from_state`."""
+        model = cls(cls.Config.from_dict(state.meta["config"]))
+        if "indptr" not in state.arrays:
+            raise ModelError("The state holds no transitions.", fix="Train the model again.")
+        model._restore_items(state)
+        model._popularity = state.arrays["popularity"]
+        n = len(model.items)
+        parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
+        model._next = CSR(parts, shape=(n, n))
+        return model

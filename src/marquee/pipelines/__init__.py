@@ -1,0 +1,19 @@
+"""
+Pipelines: what composes the stages, by name.
+
+A pipeline is a function of a `RunContext` that returns what it counted. It may be killed at any moment and
+run again: what it does twice must come out as if done once.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["PIPELINES"]
+
+PIPELINES: Final[Mapping[str, str]] = {
+    "prepare": "marquee.pipelines.prepare:prepare",
+    "simulate": "marquee.pipelines.prepare:simulate",
+    "train": "marquee.pipelines.train:train",
+    "infer": "marquee.pipelines.infer:infer",
+}
+"""Pipeline → `module:function`, imported where it is executed: a worker itself stays small."""

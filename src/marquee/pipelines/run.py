@@ -1,0 +1,170 @@
+"""A run of a pipeline, recorded in `runs`: by the command line in its own process, by a worker in a child."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+
+from marquee.config import Settings
+from marquee.errors import ConflictError, MarqueeError
+from marquee.jobs import Hold, Queue, create_run
+from marquee.pipelines import PIPELINES
+from marquee.store.objects import ObjectStore
+from marquee.store.postgres import Database
+from marquee.store.repositories import runs
+from marquee.telemetry import get_logger
+
+__all__ = ["Pipeline", "Report", "RunContext", "execute", "find_pipeline", "run_here"]
+
+BEAT_SECONDS = 1.0
+
+Report = Callable[[str, int, int | None], None]
+"""`report(step, done, total)`: total is None where unknown."""
+
+
+@dataclass
+class RunContext:
+    """
+    What a pipeline works with.
+
+    Attributes:
+        parameters: of this run, JSON-able.
+        on_progress: told of each `progress`, for example to draw a bar.
+    """
+
+    settings: Settings
+    database: Database
+    objects: ObjectStore
+    run_id: UUID
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    on_progress: Report | None = None
+    _step: str | None = None
+    _fraction: float | None = None
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def progress(self, step: str, done: int = 0, total: int | None = None) -> None:
+        """
+        Say how far a step is; cheap, to be called as often as one likes.
+
+        Raises:
+            ConflictError: the run was cancelled.
+        """
+        if self._cancelled.is_set():
+            raise ConflictError(f"The run {self.run_id} was cancelled.", run_id=str(self.run_id))
+        self._step = step
+        self._fraction = min(done / total, 1.0) if total else None
+        if self.on_progress is not None:
+            self.on_progress(step, done, total)
+
+
+Pipeline = Callable[[RunContext], Mapping[str, Any]]
+
+
+def find_pipeline(name: str, pipelines: Mapping[str, str] = PIPELINES) -> Pipeline:
+    """
+    The function of a pipeline.
+
+    Raises:
+        ValueError: no such pipeline.
+    """
+    if name not in pipelines:
+        raise ValueError(f"Unknown pipeline {name!r}; known: {', '.join(sorted(pipelines))}")
+    module, _, attribute = pipelines[name].partition(":")
+    found: Pipeline = getattr(import_module(module), attribute)
+    return found
+
+
+def run_here(
+    settings: Settings,
+    database: Database,
+    objects: ObjectStore,
+    pipeline: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    on_progress: Report | None = None,
+    pipelines: Mapping[str, str] = PIPELINES,
+) -> dict[str, Any]:
+    """
+    Run a pipeline in this process, recorded like any other run.
+
+    Returns:
+        What it counted, with its `run_id`.
+
+    Raises:
+        ConflictError: a run of the same pipeline is unfinished; it carries that run's id.
+        ValueError: no such pipeline.
+    """
+    find_pipeline(pipeline, pipelines)
+    Queue.open(database)  # whether another run is alive is asked of the queue, too
+    context = RunContext(settings, database, objects, uuid4(), dict(parameters or {}), on_progress)
+    with Hold(database, context.run_id) as hold:
+        with database.begin() as connection:
+            create_run(connection, pipeline, context.parameters, run_id=context.run_id)
+        return {**_recorded(context, pipeline, pipelines, hold), "run_id": str(context.run_id)}
+
+
+def execute(context: RunContext, pipeline: str, pipelines: Mapping[str, str] = PIPELINES) -> dict[str, Any]:
+    """
+    Execute a run that exists, the first time or again after its process died.
+
+    Returns:
+        What it counted.
+
+    Raises:
+        ConflictError: another process executes it, or it is finished already.
+        Exception: whatever the pipeline raised, after it was recorded.
+    """
+    with Hold(context.database, context.run_id) as hold:
+        return _recorded(context, pipeline, pipelines, hold)
+
+
+def _recorded(context: RunContext, name: str, pipelines: Mapping[str, str], hold: Hold) -> dict[str, Any]:
+    """Call a pipeline between the records of its start and its end, with heartbeats in between."""
+    log = get_logger()
+    with structlog.contextvars.bound_contextvars(run_id=str(context.run_id), pipeline=name):
+        with context.database.begin() as connection:
+            run = runs.start(connection, context.run_id)
+        log.info("run.started", attempt=run.attempts)
+        ended = threading.Event()
+        pulse = threading.Thread(target=_beat, args=(context, hold, ended), name="heartbeat", daemon=True)
+        pulse.start()
+        try:
+            counts = dict(find_pipeline(name, pipelines)(context))
+            with context.database.begin() as connection:
+                runs.finish(connection, context.run_id, counts)
+        except BaseException as error:
+            log.error("run.failed", error=_one_line(error), exc_info=error)
+            _record_failure(context, error)
+            raise
+        finally:
+            ended.set()
+            pulse.join()
+        log.info("run.finished", counts=counts)
+        return counts
+
+
+def _beat(context: RunContext, hold: Hold, ended: threading.Event) -> None:
+    while not ended.wait(BEAT_SECONDS):
+        if not hold.beat(step=context._step, progress=context._fraction):
+            context._cancelled.set()
+            return
+
+
+def _record_failure(context: RunContext, error: BaseException) -> None:
+    try:
+        with context.database.begin() as connection:
+            runs.fail(connection, context.run_id, _one_line(error))
+    except MarqueeError as unrecorded:
+        get_logger().warning("run.failure_not_recorded", error=str(unrecorded))
+
+
+def _one_line(error: BaseException) -> str:
+    """An error as people read it: our own speak for themselves, others need their type."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted."
+    message = " ".join(str(error).split())
+    return message if isinstance(error, MarqueeError) else f"{type(error).__name__}: {message}"

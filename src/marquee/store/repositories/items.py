@@ -1,0 +1,346 @@
+"""The catalogue: lasting facts, facts as of a day, and texts by language."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    cast,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from marquee.data import Catalog
+from marquee.data.schema import ITEMS
+from marquee.errors import SchemaError
+from marquee.store.bulk import copy_in, read_arrow
+from marquee.store.postgres import Database
+from marquee.store.tables import item_facts, item_texts, items
+
+__all__ = [
+    "FACTS",
+    "TEXTS",
+    "ItemCard",
+    "UpsertCounts",
+    "append_facts",
+    "cards",
+    "count",
+    "drop_facts",
+    "facts_as_of",
+    "forget",
+    "load_catalog",
+    "remove",
+    "removed",
+    "sources",
+    "unchecked_since",
+    "upsert_items",
+    "upsert_texts",
+]
+
+FACTS = pa.schema(
+    [
+        pa.field("item_id", pa.int64(), nullable=False),
+        pa.field("observed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("popularity", pa.float32()),
+        pa.field("vote_average", pa.float32()),
+        pa.field("vote_count", pa.int32()),
+    ]
+)
+"""Columns of `append_facts`."""
+
+TEXTS = pa.schema(
+    [
+        pa.field("item_id", pa.int64(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("overview", pa.string()),
+        pa.field("tagline", pa.string()),
+        pa.field("poster_path", pa.string()),
+    ]
+)
+"""Columns of `upsert_texts`."""
+
+TRANSLATED = ("title", "poster_path", "overview")
+MOMENT = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class ItemCard:
+    """What an answer shows of an item."""
+
+    item_id: int
+    title: str
+    poster_path: str | None
+    overview: str | None
+
+
+@dataclass(frozen=True)
+class UpsertCounts:
+    """Rows that were new, rows whose content changed, and rows that were there with this content."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+
+
+def upsert_items(connection: Connection, rows: pa.Table, *, source: str) -> UpsertCounts:
+    """
+    Insert items, or update those whose facts differ; an item that was removed is back.
+
+    Args:
+        rows: columns of `schema.ITEMS`, at least `item_id` and `title`; absent ones are null. Of a
+            repeated item the last row counts.
+        source: where the facts come from.
+
+    Raises:
+        SchemaError: a column is missing or cannot be cast.
+    """
+    rows = _checked(rows, ITEMS, required=("item_id", "title"))
+    rows = rows.append_column(pa.field("source", pa.string()), pa.repeat(pa.scalar(source), len(rows)))
+    # The newest word of a source is that the item exists.
+    rows = rows.append_column(pa.field("removed_at", MOMENT), pa.nulls(len(rows), MOMENT))
+    counts = _upsert(connection, "items", rows, key=["item_id"], stamp="updated_at")
+    connection.execute(
+        update(items)
+        .where(items.c.item_id == func.any(_bigints(rows["item_id"])), items.c.checked_at < func.now())
+        .values(checked_at=func.now())
+    )
+    return counts
+
+
+def upsert_texts(connection: Connection, rows: pa.Table) -> UpsertCounts:
+    """
+    Insert texts of items by language, or update those that differ.
+
+    Args:
+        rows: columns of `TEXTS`, at least `item_id` and `language`.
+    """
+    rows = _checked(rows, TEXTS, required=("item_id", "language"))
+    return _upsert(connection, "item_texts", rows, key=["item_id", "language"])
+
+
+def append_facts(connection: Connection, rows: pa.Table) -> int:
+    """
+    Append facts of a day; those of the same item and moment stay as they are.
+
+    Args:
+        rows: columns of `FACTS`, at least `item_id` and `observed_at`.
+
+    Returns:
+        Rows that were new.
+    """
+    rows = _checked(rows, FACTS, required=("item_id", "observed_at"))
+    _stage(connection, "item_facts", _last_of_each(rows, ["item_id", "observed_at"]))
+    names = ", ".join(FACTS.names)
+    return connection.execute(
+        text(f"INSERT INTO item_facts ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
+    ).rowcount
+
+
+def load_catalog(database: Database, *, language: str | None = None) -> Catalog:
+    """
+    The facts of all items that are not removed.
+
+    Args:
+        language: of titles, overviews and posters where there is such a text.
+    """
+    columns = [
+        f"coalesce(t.{name}, i.{name}) AS {name}" if name in TRANSLATED else f"i.{name}"
+        for name in ITEMS.names
+    ]
+    return Catalog(
+        read_arrow(
+            database,
+            f"SELECT {', '.join(columns)} FROM items AS i "
+            "LEFT JOIN item_texts AS t ON t.item_id = i.item_id AND t.language = {language} "
+            "WHERE i.removed_at IS NULL",
+            language=language,
+        )
+    )
+
+
+def facts_as_of(database: Database, moment: datetime) -> pa.Table:
+    """The newest facts of each item at or before a moment: a table of `FACTS`, by item id."""
+    table = read_arrow(
+        database,
+        f"SELECT DISTINCT ON (item_id) {', '.join(FACTS.names)} FROM item_facts "
+        "WHERE observed_at <= {moment} ORDER BY item_id, observed_at DESC",
+        moment=moment,
+    )
+    return table.cast(FACTS)
+
+
+def cards(
+    connection: Connection, item_ids: Sequence[int], *, language: str | None = None
+) -> dict[int, ItemCard]:
+    """
+    What answers show of items, by item id; an unknown or removed item is left out.
+
+    Args:
+        language: of the texts, where there are such; else those of the catalogue.
+    """
+    join = and_(item_texts.c.item_id == items.c.item_id, item_texts.c.language == language)
+    query = (
+        select(
+            items.c.item_id,
+            *(func.coalesce(item_texts.c[name], items.c[name]).label(name) for name in TRANSLATED),
+        )
+        .join_from(items, item_texts, join, isouter=True)
+        .where(items.c.item_id == func.any(_bigints(item_ids)), items.c.removed_at.is_(None))
+    )
+    return {row.item_id: ItemCard(**row._mapping) for row in connection.execute(query)}
+
+
+def remove(connection: Connection, item_ids: Sequence[int], *, removed_at: datetime) -> int:
+    """Mark items as gone from their source; they are no longer recommended, their events stay."""
+    return connection.execute(
+        update(items)
+        .where(items.c.item_id == func.any(_bigints(item_ids)), items.c.removed_at.is_(None))
+        .values(removed_at=removed_at)
+    ).rowcount
+
+
+def removed(connection: Connection) -> frozenset[int]:
+    """The items that are marked as gone."""
+    return frozenset(
+        connection.execute(select(items.c.item_id).where(items.c.removed_at.is_not(None))).scalars()
+    )
+
+
+def unchecked_since(connection: Connection, source: str, moment: datetime) -> list[int]:
+    """The items of a source that it has not confirmed since a moment, the longest unconfirmed first."""
+    query = (
+        select(items.c.item_id)
+        .where(items.c.source == source, items.c.checked_at < moment, items.c.removed_at.is_(None))
+        .order_by(items.c.checked_at, items.c.item_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def drop_facts(connection: Connection, source: str, before: datetime) -> int:
+    """
+    Delete the facts of a day that are older than a source allows to keep them.
+
+    Returns:
+        Rows deleted.
+    """
+    of_source = select(items.c.item_id).where(items.c.source == source)
+    return connection.execute(
+        delete(item_facts).where(item_facts.c.observed_at < before, item_facts.c.item_id.in_(of_source))
+    ).rowcount
+
+
+def forget(connection: Connection, source: str, before: datetime) -> int:
+    """
+    Drop the words, images and facts of items that their source has not confirmed since a moment.
+
+    The item stays, with its title, so that its events keep their meaning.
+
+    Returns:
+        Items that had any.
+    """
+    ids = list(
+        connection.execute(
+            select(items.c.item_id).where(
+                items.c.source == source,
+                items.c.checked_at < before,
+                func.num_nonnulls(items.c.overview, items.c.poster_path, items.c.backdrop_path) > 0,
+            )
+        ).scalars()
+    )
+    for table in (item_texts, item_facts):
+        connection.execute(delete(table).where(table.c.item_id == func.any(_bigints(ids))))
+    nothing = {"overview": None, "poster_path": None, "backdrop_path": None, "updated_at": func.now()}
+    connection.execute(update(items).where(items.c.item_id == func.any(_bigints(ids))).values(nothing))
+    return len(ids)
+
+
+def sources(connection: Connection, item_ids: Sequence[int]) -> dict[int, str]:
+    """Where the facts of items come from, by item id; unknown items are left out."""
+    query = select(items.c.item_id, items.c.source).where(items.c.item_id == func.any(_bigints(item_ids)))
+    return {row.item_id: row.source for row in connection.execute(query)}
+
+
+def count(connection: Connection) -> dict[str, int]:
+    """Items that are not removed, per source."""
+    query = (
+        select(items.c.source, func.count().label("rows"))
+        .where(items.c.removed_at.is_(None))
+        .group_by(items.c.source)
+        .order_by(items.c.source)
+    )
+    return {row.source: row.rows for row in connection.execute(query)}
+
+
+def _checked(rows: pa.Table, schema: pa.Schema, *, required: tuple[str, ...]) -> pa.Table:
+    """The columns of a schema that the rows have, of its types."""
+    missing = [name for name in required if name not in rows.column_names]
+    if missing:
+        raise SchemaError(f"The table lacks the columns {missing}.")
+    kept = pa.schema([field for field in schema if field.name in rows.column_names])
+    try:
+        rows = rows.select(kept.names).cast(kept)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SchemaError(f"The table cannot be cast: {error}") from error
+    for name in required:
+        if rows[name].null_count:
+            raise SchemaError(f"The column {name!r} has nulls.")
+    for field in schema:
+        if field.name not in kept.names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names)
+
+
+def _last_of_each(rows: pa.Table, key: list[str]) -> pa.Table:
+    """The last row of each key, in the order of the rows."""
+    numbered = rows.select(key).append_column("row", pa.array(np.arange(len(rows))))
+    last = numbered.group_by(key, use_threads=False).aggregate([("row", "max")])["row_max"].to_numpy()
+    return rows if len(last) == len(rows) else rows.take(pa.array(np.sort(last)))
+
+
+def _stage(connection: Connection, table: str, rows: pa.Table) -> None:
+    """A temporary table `staged` with the rows, of the column types of a table."""
+    names = ", ".join(rows.column_names)
+    connection.execute(text("DROP TABLE IF EXISTS pg_temp.staged"))
+    connection.execute(
+        text(f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0")
+    )
+    copy_in(connection, "staged", rows)
+
+
+def _upsert(
+    connection: Connection, table: str, rows: pa.Table, *, key: list[str], stamp: str | None = None
+) -> UpsertCounts:
+    rows = _last_of_each(rows, key)
+    _stage(connection, table, rows)
+    content = [name for name in rows.column_names if name not in key]
+    old, new = (", ".join(f"{side}.{name}" for name in content) for side in (table, "excluded"))
+    assigned = ", ".join(f"{name} = excluded.{name}" for name in content)
+    if stamp is not None:
+        assigned += f", {stamp} = now()"
+    names, keys = ", ".join(rows.column_names), ", ".join(key)
+    written = connection.execute(
+        text(
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ORDER BY {keys} "
+            f"ON CONFLICT ({keys}) DO UPDATE SET {assigned} WHERE ({old}) IS DISTINCT FROM ({new}) "
+            "RETURNING xmax = 0"  # no transaction has deleted the row version: it was not there before
+        )
+    ).scalars()
+    fresh = list(written)
+    return UpsertCounts(sum(fresh), len(fresh) - sum(fresh), len(rows) - len(fresh))
+
+
+def _bigints(ids: Sequence[int] | pa.ChunkedArray) -> ColumnElement[Any]:
+    plain = ids.to_pylist() if isinstance(ids, pa.ChunkedArray) else [int(i) for i in ids]
+    return cast(plain, ARRAY(BigInteger))

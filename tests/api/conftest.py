@@ -1,0 +1,155 @@
+"""A small trained predictor, and the real application on a fresh database."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from fastapi import FastAPI
+
+from marquee.api.app import create_app
+from marquee.api.deps import Services
+from marquee.config import Settings
+from marquee.data import Catalog, Interactions
+from marquee.models.base import Recommender
+from marquee.models.mlp import Mlp, MlpConfig
+from marquee.models.popularity import Popularity
+from marquee.simulate import Audience, AudienceConfig
+from marquee.store import bundles
+from marquee.store.bundles import BundleRef
+from marquee.store.objects import ObjectStore
+from marquee.store.postgres import Database
+from marquee.store.repositories import deployments, items
+
+N_ITEMS = 60
+FIRST_ID = 1001
+WITHOUT_POSTER = FIRST_ID
+VIEWING = {"user_id": 1, "content_id": FIRST_ID, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What there is to deploy, made once."""
+
+    catalog: Catalog
+    interactions: Interactions
+    mlp: Mlp
+    other_mlp: Mlp
+    popularity: Popularity
+
+
+@pytest.fixture(scope="session")
+def trained() -> Trained:
+    ids = np.arange(FIRST_ID, FIRST_ID + N_ITEMS)
+    posters = [None if i == WITHOUT_POSTER else f"/poster{i}.jpg" for i in ids]
+    genres = ["Drama", "Comedy", "Action", "Horror"]
+    catalog = Catalog(
+        pa.table(
+            {
+                "item_id": ids,
+                "title": [f"Film {i}" for i in ids],
+                "overview": [f"What happens in {i}." for i in ids],
+                "poster_path": pa.array(posters, pa.string()),
+                "genres": [[genres[i % 4]] for i in range(N_ITEMS)],
+                "runtime_minutes": pa.array(80 + np.arange(N_ITEMS), pa.int32()),
+            }
+        )
+    )
+    popularity = np.linspace(1, 100, N_ITEMS, dtype=np.float32)
+    audience = Audience(catalog, popularity, AudienceConfig(users=60, seed=1))
+    interactions = audience.simulate().interactions
+    known = dict(zip(ids.tolist(), popularity.tolist(), strict=True))
+
+    def mlp(seed: int) -> Mlp:
+        config = MlpConfig(seed=seed, hidden=(32, 32), max_epochs=8)
+        return Mlp(config).fit(interactions, catalog, item_popularity=known)
+
+    return Trained(catalog, interactions, mlp(0), mlp(1), Popularity().fit(interactions, catalog))
+
+
+@pytest.fixture
+def objects(settings: Settings) -> ObjectStore:
+    return ObjectStore(settings.paths.objects)
+
+
+Deploy = Callable[..., BundleRef]
+
+
+@pytest.fixture
+def deploy(database: Database, objects: ObjectStore, trained: Trained) -> Deploy:
+    """Publish a model and put it in slots."""
+
+    def publish(model: Recommender, *slots: deployments.Slot) -> BundleRef:
+        ref = bundles.publish(
+            objects,
+            model.state(),
+            model=model.name,
+            cards=trained.catalog.table,
+            metrics={},
+            snapshot="none",
+            code_version="test",
+        )
+        with database.begin() as connection:
+            for slot in slots:
+                deployments.append(
+                    connection,
+                    slot,
+                    bundle=ref.key,
+                    digest=ref.digest,
+                    model=ref.model,
+                    version=ref.version,
+                    deployed_by="test",
+                    reason="test",
+                )
+        return ref
+
+    return publish
+
+
+@pytest.fixture
+def catalogue(database: Database, trained: Trained) -> None:
+    with database.begin() as connection:
+        items.upsert_items(connection, trained.catalog.table, source="test")
+
+
+@pytest.fixture
+def deployed(catalogue: None, deploy: Deploy, trained: Trained) -> BundleRef:
+    """A predictor and a champion in their slots, and the catalogue in the database."""
+    return deploy(trained.mlp, "predictor", "champion")
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            yield client, app
+
+
+@pytest.fixture
+async def application(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+    """The real application on whatever the fixtures before it have deployed."""
+    async with running(settings) as pair:
+        yield pair
+
+
+@pytest.fixture
+def client(application: tuple[httpx.AsyncClient, FastAPI]) -> httpx.AsyncClient:
+    return application[0]
+
+
+@pytest.fixture
+def services(application: tuple[httpx.AsyncClient, FastAPI]) -> Services:
+    found = application[1].state.services
+    assert isinstance(found, Services)
+    return found
+
+
+@pytest.fixture
+def bundle_folder(settings: Settings) -> Path:
+    return settings.paths.bundles

@@ -1,0 +1,306 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from marquee import pipelines
+from marquee.config import Settings
+from marquee.errors import ConflictError
+from marquee.jobs import Queue
+from marquee.pipelines.run import RunContext, execute, find_pipeline, run_here
+from marquee.pipelines.worker import run_worker
+from marquee.store.objects import ObjectStore
+from marquee.store.postgres import Database
+from marquee.store.repositories import runs
+from marquee.store.repositories.runs import Run
+
+pytestmark = pytest.mark.integration
+
+DEADLINE_SECONDS = 60
+NAMES = ("count", "fail", "block", "die", "die_once")
+PIPELINES = {name: f"marquee_test_pipelines:{name}" for name in NAMES} | {"typo": "no_such_module:train"}
+SOURCE = '''
+import os
+import signal
+import time
+from pathlib import Path
+
+from marquee.errors import DataError
+
+
+def count(context):
+    rows = context.parameters.get("rows", 3)
+    for done in range(rows):
+        context.progress("count rows", done + 1, rows)
+    return {"rows": rows, "model": "none"}
+
+
+def fail(context):
+    if context.parameters.get("own"):
+        raise DataError("The file has no rows.", fix="Give another file.")
+    raise KeyError("title")
+
+
+def block(context):
+    """Say who executes it, then wait until told to go on."""
+    home = context.settings.home
+    (home / "executors").open("a").write(f"{os.getpid()}\\n")
+    while not (home / "go").exists():
+        context.progress("wait", 1, 4)
+        time.sleep(0.02)
+    return {"done": 1}
+
+
+def die(context):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(context):
+    mark = context.settings.home / "died"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"rows": 1}
+'''
+WORKER = textwrap.dedent(
+    """
+    import ast, asyncio, sys
+    from marquee.config import load_settings
+    from marquee.pipelines.worker import run_worker
+    sys.path.insert(0, sys.argv[1])
+    asyncio.run(run_worker(load_settings(), pipelines=ast.literal_eval(sys.argv[2])))
+    """
+)
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "marquee_test_pipelines.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    sys.modules.pop("marquee_test_pipelines", None)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    settings.home.mkdir(exist_ok=True)
+    return settings.model_copy(update={"worker": settings.worker.model_copy(update={"stalled_seconds": 2})})
+
+
+@pytest.fixture
+def objects(settings: Settings) -> ObjectStore:
+    return ObjectStore(settings.paths.objects)
+
+
+@pytest.fixture
+def queue(database: Database) -> Queue:
+    return Queue.open(database, locks={name: name for name in PIPELINES})
+
+
+def submit(database: Database, queue: Queue, pipeline: str, **parameters: object) -> UUID:
+    with database.begin() as connection:
+        return queue.submit(connection, pipeline, parameters).run_id
+
+
+def read(database: Database, run_id: UUID) -> Run:
+    with database.begin() as connection:
+        return runs.get(connection, run_id)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not await asyncio.to_thread(holds):
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.05)
+
+
+async def finished(database: Database, run_id: UUID) -> Run:
+    await eventually(lambda: read(database, run_id).finished)
+    return read(database, run_id)
+
+
+def executors(settings: Settings) -> list[int]:
+    file = settings.home / "executors"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+@asynccontextmanager
+async def worker_here(settings: Settings) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    worker = asyncio.create_task(run_worker(settings, stop, pipelines=PIPELINES))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(worker, DEADLINE_SECONDS)
+
+
+@contextmanager
+def worker_process(settings: Settings, modules: Path) -> Iterator[subprocess.Popen[bytes]]:
+    assert settings.database.url is not None
+    environment = {
+        **os.environ,
+        "MARQUEE_HOME": str(settings.home),
+        "MARQUEE_DATABASE__URL": settings.database.url.get_secret_value(),
+        "MARQUEE_WORKER__STALLED_SECONDS": "2",
+    }
+    command = [sys.executable, "-c", WORKER, str(modules), repr(PIPELINES)]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_queued_run_is_executed_and_recorded(settings, database, queue):
+    run_id = submit(database, queue, "count", rows=5)
+    async with worker_here(settings):
+        run = await finished(database, run_id)
+    assert (run.status, run.counts, run.attempts) == ("succeeded", {"rows": 5, "model": "none"}, 1)
+    assert run.finished_at >= run.started_at
+
+
+@pytest.mark.slow
+async def test_failing_runs_are_recorded_in_one_line_and_not_repeated(settings, database, queue):
+    async with worker_here(settings):
+        own = await finished(database, submit(database, queue, "fail", own=True))
+        foreign = await finished(database, submit(database, queue, "fail"))
+        missing = await finished(database, submit(database, queue, "typo"))
+        after = await finished(database, submit(database, queue, "count"))
+    assert (own.status, own.error) == ("failed", "The file has no rows. Give another file.")
+    assert (foreign.status, foreign.error) == ("failed", "KeyError: 'title'")
+    assert missing.error == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert own.attempts == foreign.attempts == missing.attempts == 1
+    assert after.status == "succeeded"
+
+
+async def test_second_run_conflicts_while_the_first_runs_and_progress_shows(settings, database, queue):
+    first = submit(database, queue, "block")
+    async with worker_here(settings):
+        await eventually(lambda: read(database, first).progress == 0.25)
+        with pytest.raises(ConflictError) as caught:
+            submit(database, queue, "block")
+        (settings.home / "go").touch()
+        run = await finished(database, first)
+    assert caught.value.run_id == str(first)
+    assert (run.status, run.step) == ("succeeded", "wait")
+
+
+@pytest.mark.slow
+async def test_cancelled_run_ends(settings, database, queue):
+    run_id = submit(database, queue, "block")
+    async with worker_here(settings):
+        await eventually(lambda: len(executors(settings)) == 1)
+        with database.begin() as connection:
+            runs.fail(connection, run_id, "Cancelled.", status="cancelled")
+        after = await finished(database, submit(database, queue, "count"))
+    assert after.status == "succeeded"
+    assert read(database, run_id).status == "cancelled"
+
+
+@pytest.mark.slow
+async def test_run_whose_child_dies_is_tried_again_a_few_times(settings, database, queue):
+    async with worker_here(settings):
+        once = await finished(database, submit(database, queue, "die_once"))
+        always = await finished(database, submit(database, queue, "die"))
+    assert (once.status, once.attempts) == ("succeeded", 2)
+    assert (always.status, always.attempts) == ("failed", 3)
+    assert "SIGKILL" in always.error
+
+
+@pytest.mark.slow
+async def test_run_of_a_killed_worker_is_taken_up_by_another(settings, database, queue, modules):
+    run_id = submit(database, queue, "block")
+    with worker_process(settings, modules) as killed:
+        await eventually(lambda: len(executors(settings)) == 1)
+        killed.send_signal(signal.SIGKILL)
+    async with worker_here(settings):
+        await eventually(lambda: len(executors(settings)) == 2)
+        assert not Path(f"/proc/{executors(settings)[0]}").exists()
+        (settings.home / "go").touch()
+        run = await finished(database, run_id)
+    assert (run.status, run.attempts) == ("succeeded", 2)
+
+
+@pytest.mark.slow
+async def test_stopped_worker_puts_its_run_back_and_ends_its_child(settings, database, queue, modules):
+    run_id = submit(database, queue, "block")
+    with worker_process(settings, modules) as stopped:
+        await eventually(lambda: len(executors(settings)) == 1)
+        stopped.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(stopped.wait, DEADLINE_SECONDS) == 0
+    assert not Path(f"/proc/{executors(settings)[0]}").exists()
+    assert not read(database, run_id).finished
+    (settings.home / "go").touch()
+    async with worker_here(settings):
+        assert (await finished(database, run_id)).status == "succeeded"
+
+
+@pytest.mark.slow
+async def test_stopped_worker_lets_a_short_run_finish(settings, database, queue, modules):
+    run_id = submit(database, queue, "block")
+    with worker_process(settings, modules) as stopped:
+        await eventually(lambda: len(executors(settings)) == 1)
+        stopped.send_signal(signal.SIGTERM)
+        (settings.home / "go").touch()
+        assert await asyncio.to_thread(stopped.wait, DEADLINE_SECONDS) == 0
+    run = read(database, run_id)
+    assert (run.status, run.attempts) == ("succeeded", 1)
+
+
+def test_run_here_returns_the_counts_and_reports_progress(settings, database, objects):
+    seen = []
+    counts = run_here(
+        settings, database, objects, "count", {"rows": 2},
+        on_progress=lambda *step: seen.append(step), pipelines=PIPELINES,
+    )  # fmt: skip
+    run = read(database, UUID(counts.pop("run_id")))
+    assert counts == run.counts == {"rows": 2, "model": "none"}
+    assert (run.status, run.parameters) == ("succeeded", {"rows": 2})
+    assert seen == [("count rows", 1, 2), ("count rows", 2, 2)]
+
+
+def test_run_here_records_a_failure_and_raises_it(settings, database, objects):
+    with pytest.raises(KeyError):
+        run_here(settings, database, objects, "fail", pipelines=PIPELINES)
+    with database.begin() as connection:
+        (run,) = runs.recent(connection)
+    assert (run.status, run.error) == ("failed", "KeyError: 'title'")
+
+
+def test_run_here_conflicts_with_a_queued_run(settings, database, objects, queue):
+    first = submit(database, queue, "count")
+    with pytest.raises(ConflictError) as caught:
+        run_here(settings, database, objects, "count", pipelines=PIPELINES)
+    assert caught.value.run_id == str(first)
+
+
+def test_finished_run_is_not_executed_again(settings, database, objects, queue):
+    run_id = submit(database, queue, "count")
+    context = RunContext(settings, database, objects, run_id)
+    assert execute(context, "count", PIPELINES)["rows"] == 3
+    with pytest.raises(ConflictError, match="succeeded already"):
+        execute(context, "count", PIPELINES)
+
+
+def test_unknown_pipeline_is_refused_before_it_is_recorded(settings, database, objects):
+    with pytest.raises(ValueError, match="'fly'"):
+        run_here(settings, database, objects, "fly", pipelines=PIPELINES)
+    with database.begin() as connection:
+        assert runs.recent(connection) == []
+
+
+def test_every_pipeline_can_be_found():
+    for name in pipelines.PIPELINES:
+        assert callable(find_pipeline(name))

@@ -1,0 +1,141 @@
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from marquee.config import Settings
+from marquee.errors import ConfigError, NotFoundError, StoreError, StoreUnavailableError
+from marquee.store.migrations import HEAD, alembic_config
+from marquee.store.postgres import Database
+from marquee.store.repositories import runs
+from marquee.store.tables import metadata
+
+pytestmark = pytest.mark.integration
+
+
+def settings_for(url: str, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, database={"url": url})
+
+
+def test_migrated_database_equals_the_metadata(database: Database):
+    with database.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+        found = connection.execute(
+            text(
+                "SELECT conrelid::regclass::text || '.' || conname FROM pg_constraint "
+                "WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+            )
+        ).scalars()
+        declared = {
+            f"{table.name}.{constraint.name}"
+            for table in metadata.tables.values()
+            for constraint in table.constraints
+            if type(constraint).__name__ == "CheckConstraint"
+        }
+        assert set(found) == declared
+
+
+def test_head_constant_is_the_head_of_the_scripts():
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [HEAD]
+
+
+def test_server_by_url_is_migrated_on_first_open_and_reused(server_url: str, tmp_path: Path):
+    for _ in range(2):
+        with Database.open(settings_for(server_url, tmp_path)) as database, database.begin() as connection:
+            assert runs.recent(connection) == []
+            assert connection.execute(text("SHOW timezone")).scalar_one() == "UTC"
+
+
+def test_two_processes_migrating_at_once_both_succeed(server_url: str, tmp_path: Path):
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE at_once")
+    url = server_url.rsplit("/", 1)[0] + "/at_once"
+    program = (
+        "import sys; from pathlib import Path; from marquee.config import Settings; "
+        "from marquee.store.postgres import Database; "
+        "Database.open(Settings(home=Path(sys.argv[1]), database={'url': sys.argv[2]})).close()"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), url], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+
+
+def test_open_at_head_does_not_import_alembic(settings: Settings):
+    program = (
+        "import sys; from pathlib import Path; from marquee.config import Settings; "
+        "from marquee.store.postgres import Database; "
+        "Database.open(Settings(home=Path(sys.argv[1]), database={'url': sys.argv[2]})).close(); "
+        "assert 'alembic' not in sys.modules"
+    )
+    url = settings.database.url.get_secret_value()
+    subprocess.run([sys.executable, "-c", program, str(settings.home), url], check=True)
+
+
+def test_unreachable_server_is_named_without_the_password(tmp_path: Path):
+    url = "postgresql://marquee:pa55%2Fword@127.0.0.1:1/films"
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1/films") as caught:
+        Database.open(settings_for(url, tmp_path))
+    assert "pa55" not in str(caught.value)
+    assert "MARQUEE_DATABASE__URL" in str(caught.value)
+
+
+def test_malformed_url_is_a_config_error_without_the_password(tmp_path: Path):
+    with pytest.raises(ConfigError) as caught:
+        Database.open(settings_for("postgresql://u:pa55@host:notaport:1/x?y", tmp_path))
+    assert "pa55" not in str(caught.value)
+
+
+def test_database_of_a_newer_marquee_is_refused(database: Database, settings: Settings):
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="9999"):
+        Database.open(settings)
+
+
+def test_statement_error_becomes_store_error_and_rolls_back(database: Database):
+    with pytest.raises(StoreError, match="no_such_table"), database.begin() as connection:
+        connection.execute(text("INSERT INTO erasures (user_hash) VALUES ('x')"))
+        connection.execute(text("SELECT * FROM no_such_table"))
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM erasures")).scalar_one() == 0
+
+
+def test_own_errors_pass_through_a_transaction(database: Database):
+    with pytest.raises(KeyError), database.begin():
+        raise KeyError("x")
+
+
+def test_lost_connection_is_unavailable_and_the_next_one_works(database: Database):
+    with pytest.raises(StoreUnavailableError), database.begin() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+async def test_repositories_run_from_the_event_loop(database: Database):
+    run = await database.run(runs.create, "train", {"model": "mlp"})
+    found = await asyncio.gather(*(database.run(runs.get, run.run_id) for _ in range(3)))
+    assert {one.run_id for one in found} == {run.run_id}
+    with pytest.raises(NotFoundError):
+        await database.run(runs.get, type(run.run_id)(int=0))
+    await database.aclose()
+
+
+def test_embedded_server_lives_as_long_as_its_databases(tmp_path: Path):
+    settings = Settings(home=tmp_path / "home")
+    with Database.open(settings) as database, database.begin() as connection:
+        assert runs.recent(connection) == []
+        assert (tmp_path / "home" / "postgres" / "data" / "postmaster.pid").exists()
+    assert not (tmp_path / "home" / "postgres" / "data" / "postmaster.pid").exists()
