@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from marquee import pipelines
 from marquee.config import Settings
@@ -257,6 +258,21 @@ async def test_stopped_worker_lets_a_short_run_finish(settings, database, queue,
         assert await asyncio.to_thread(stopped.wait, DEADLINE_SECONDS) == 0
     run = read(database, run_id)
     assert (run.status, run.attempts) == ("succeeded", 1)
+
+
+@pytest.mark.slow
+async def test_worker_outlives_the_loss_of_its_connections(settings, database, queue):
+    async with worker_here(settings):
+        await finished(database, submit(database, queue, "count"))
+        with database.begin() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        after = await finished(database, submit(database, queue, "count"))
+    assert after.status == "succeeded"
 
 
 def test_run_here_returns_the_counts_and_reports_progress(settings, database, objects):

@@ -9,13 +9,13 @@ no negatives are ever sampled.
 from typing import Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories
 from marquee.data.schema import CSR, Event, Ids, Index
 from marquee.data.split import GroundTruth
 from marquee.data.vocabulary import Vocabulary
+from marquee.features.encode import encode_items, tf_idf
 
 __all__ = [
     "Hits",
@@ -123,31 +123,26 @@ def popularity_percentile(counts: Index) -> NDArray[np.float64]:
     return np.asarray((below + up_to) / (2.0 * max(len(counts), 1)))
 
 
-def genre_vectors(catalog: Catalog | None, items: Vocabulary) -> CSR:
+def genre_vectors(catalog: Catalog | None) -> CSR:
     """
     The genres of items.
 
     Returns:
-        (n_items, n_genres) float32 CSR of 0 and 1; rows of unknown items are empty.
+        (n_items + 1, n_genres) float32 CSR of 0 and 1 in the order of the catalog; the last row, -1, is of an
+        unknown item and empty.
     """
-    return _multi_hot(catalog, items, ("genres",))
+    return _with_unknown(_terms(catalog, ("genres",)))
 
 
-def content_vectors(catalog: Catalog | None, items: Vocabulary) -> CSR:
+def content_vectors(catalog: Catalog | None) -> CSR:
     """
-    Genres, keywords and people of items, rare ones weighing more (inverse document frequency).
+    Genres, keywords and people of items, rare ones weighing more (TF-IDF).
 
     Returns:
-        (n_items, n_facts) float32 CSR with rows of length 1; rows of unknown items are empty.
+        (n_items + 1, n_facts) float32 CSR with rows of length 1 in the order of the catalog; rows without
+        facts, and the last, -1, of an unknown item, are empty.
     """
-    facts = _multi_hot(catalog, items, ("genres", "keywords", "people"))
-    frequency = np.bincount(facts.indices, minlength=facts.shape[1])
-    known = max(int((np.diff(facts.indptr) > 0).sum()), 1)
-    weight = np.log((1 + known) / (1 + frequency)) + 1.0
-    facts.data = weight[facts.indices].astype(np.float32)
-    norm = np.sqrt(np.asarray(facts.multiply(facts).sum(axis=1)).ravel())
-    facts.data /= np.repeat(norm, np.diff(facts.indptr))
-    return facts
+    return _with_unknown(tf_idf(_terms(catalog, ("genres", "keywords", "people"))))
 
 
 def jaccard_distances(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -173,25 +168,22 @@ def intra_list_distance(columns: Index, vectors: CSR, *, jaccard: bool = False) 
     Items without a vector are left out; a list with fewer than two others is NaN.
 
     Args:
-        columns: (n, k) rows of `vectors`, -1 as padding.
-        vectors: (n_items, m) ≥ 0; of unit length unless `jaccard`, then of 0 and 1.
+        columns: (n, k) rows of `vectors`, -1 for padding and unknown items.
+        vectors: (n_items + 1, m), the last row empty, ≥ 0; of unit length unless `jaccard`, then of 0 and 1.
         jaccard: by Jaccard's distance of sets instead of 1 − cosine.
 
     Source:
         Ziegler et al., WWW 2005 (as a mean distance instead of a sum of similarities).
     """
     n, k = columns.shape
-    known = columns >= 0
-    known[known] = np.diff(vectors.indptr)[columns[known]] > 0
+    known = np.diff(vectors.indptr)[columns] > 0
     made = np.full(n, np.nan)
     pairs = known.sum(axis=1) * (known.sum(axis=1) - 1)
     for start in range(0, n, PAIR_ROWS):
         block = slice(start, start + PAIR_ROWS)
         both = known[block, :, None] & known[block, None, :] & ~np.eye(k, dtype=bool)
         distance = (
-            _jaccard_of(columns[block], known[block], vectors)
-            if jaccard
-            else 1.0 - _cosine_of(columns[block], known[block], vectors)
+            _jaccard_of(columns[block], vectors) if jaccard else 1.0 - _cosine_of(columns[block], vectors)
         )
         total = np.where(both, distance, 0.0).sum(axis=(1, 2), dtype=np.float64)
         np.divide(total, pairs[block], out=made[block], where=pairs[block] > 0)
@@ -205,10 +197,10 @@ def calibration(columns: Index, histories: Histories, items: Vocabulary, genres:
     Each item spreads one unit over its genres. NaN where the list or the history has no genre.
 
     Args:
-        columns: (n, k) rows of `genres`, -1 as padding.
+        columns: (n, k) rows of `genres`, -1 for padding and unknown items.
         histories: n histories; hidden items do not count.
         items: the ids of the rows of `genres`.
-        genres: (n_items, n_genres) of 0 and 1.
+        genres: (n_items + 1, n_genres) of 0 and 1, the last row empty.
 
     Source:
         Steck, Calibrated Recommendations, RecSys 2018 (Hellinger's distance in place of the KL divergence).
@@ -232,35 +224,25 @@ def _per_truth(values: PerQuery, n_truth: Index, *, divide: bool = False) -> Per
     return _ratio(values, by, n_truth > 0)
 
 
-def _multi_hot(catalog: Catalog | None, items: Vocabulary, names: tuple[str, ...]) -> CSR:
-    if catalog is None:
-        return CSR(np.zeros((len(items), 0), dtype=np.float32))
-    table = catalog.align(items)
-    rows, codes, width = [], [], 0
-    for name in names:
-        column = table[name].combine_chunks()
-        parents, values = pc.list_parent_indices(column), pc.list_flatten(column)
-        kept = pc.is_valid(values)
-        encoded = values.filter(kept).dictionary_encode()
-        rows.append(np.asarray(parents.filter(kept).to_numpy(), dtype=np.int64))
-        codes.append(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64) + width)
-        width += len(encoded.dictionary)
-    row, column_of = np.concatenate(rows), np.concatenate(codes)
-    made = CSR((np.ones(len(row), np.float32), (row, column_of)), shape=(len(items), width))
-    made.sum_duplicates()
-    made.data[:] = 1.0
-    return made
+def _terms(catalog: Catalog | None, kinds: tuple[str, ...]) -> CSR:
+    items = catalog.items if catalog is not None else Vocabulary([])
+    return encode_items(catalog, items, kinds).matrix
 
 
-def _jaccard_of(columns: Index, known: Hits, vectors: CSR) -> NDArray[np.float32]:
-    dense = vectors[np.where(known, columns, 0).ravel()].toarray().reshape(*columns.shape, -1)
+def _with_unknown(vectors: CSR) -> CSR:
+    indptr = np.append(vectors.indptr, vectors.indptr[-1])
+    return CSR((vectors.data, vectors.indices, indptr), shape=(vectors.shape[0] + 1, vectors.shape[1]))
+
+
+def _jaccard_of(columns: Index, vectors: CSR) -> NDArray[np.float32]:
+    dense = vectors[columns.ravel()].toarray().reshape(*columns.shape, -1)
     return jaccard_distances(dense)
 
 
-def _cosine_of(columns: Index, known: Hits, vectors: CSR) -> NDArray[np.float32]:
+def _cosine_of(columns: Index, vectors: CSR) -> NDArray[np.float32]:
     """(n, k, k) dot products; the vectors are too wide to be made dense together."""
     n, k = columns.shape
-    flat = vectors[np.where(known, columns, 0).ravel()]
+    flat = vectors[columns.ravel()]
     made = np.zeros((n, k, k), dtype=np.float32)
     for i in range(1, k):
         # Pairs (r, r + i) of each list: a row-wise product of the matrix with itself moved by i rows.

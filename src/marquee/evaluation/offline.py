@@ -121,10 +121,11 @@ def evaluate(
             fix="Give more interactions, or try another protocol.",
         )
     kept = RankingCache(cache, _digest(interactions, catalog, protocol) if cache is not None else "")
+    facts = _Facts(catalog)
     tallies: dict[str, _Tally] = {name: _Tally("model") for name in models}
     progress.total(len(asked) * len(models), "windows")
     for window in asked:
-        judge = _Judge(window, catalog, min_rating, slices)
+        judge = _Judge(window, facts, min_rating, slices)
         earlier = [other for other in windows if other.index < window.index]
         for name, factory in models.items():
             rankings = _rank(factory, window, earlier, catalog, kept, cuts=slices)
@@ -190,27 +191,32 @@ def _digest(interactions: Interactions, catalog: Catalog | None, protocol: Proto
     return sha.hexdigest()
 
 
+class _Facts:
+    """What is known of the items, as the measures of diversity need it."""
+
+    def __init__(self, catalog: Catalog | None) -> None:
+        self.catalog = catalog
+        self.items = catalog.items if catalog is not None else Vocabulary([])
+        self.genres = genre_vectors(catalog)
+        self.content = content_vectors(catalog)
+
+
 @dataclass(eq=False)
 class _Judge:
     """Everything about one window that turns lists into metrics, computed once for all models."""
 
     window: Window
-    catalog: Catalog | None
+    facts: "_Facts"
     min_rating: float | None
     slices: bool
 
     def __post_init__(self) -> None:
         window = self.window
         self.catalogue = window.catalogue()
-        # Models that rank new items list some of the catalog that are not in the catalogue of the fit data.
-        known = self.catalog.item_ids if self.catalog is not None else np.zeros(0, dtype=np.int64)
-        others = known[self.catalogue.index(known) < 0]
-        self.items = Vocabulary(np.concatenate([self.catalogue.ids, others]))
         rows = window.fit.positives()
         counts = np.bincount(self.catalogue.index(rows.item_ids), minlength=len(self.catalogue))
-        self.percentile = np.concatenate([popularity_percentile(counts), np.zeros(len(others))])
-        self.genres = genre_vectors(self.catalog, self.items)
-        self.content = content_vectors(self.catalog, self.items)
+        # The last, index -1, is for what nobody has chosen yet.
+        self.percentile = np.append(popularity_percentile(counts), 0.0)
         truth = window.truth
         if self.min_rating is not None:
             truth = truth.where(truth.ratings >= self.min_rating)
@@ -221,19 +227,19 @@ class _Judge:
             self.masks = history_slices(window.histories)
             self.parts = {
                 "tail_items": truth.where(is_tail(truth.item_ids, self.catalogue)),
-                "young_items": truth.where(is_young(truth, self.catalog)),
+                "young_items": truth.where(is_young(truth, self.facts.catalog)),
             }
 
     def metrics(self, lists: Lists) -> dict[str, PerQuery]:
         """All metrics of lists against the whole ground truth."""
         made = self._accuracy(lists, self.truth)
         top = lists[:, :TOP]
-        column = self.items.index(top.ravel()).reshape(top.shape)
-        made["popularity"] = self._popularity(top, column)
+        column = self.facts.items.index(top.ravel()).reshape(top.shape)
+        made["popularity"] = self._popularity(top)
         made["novelty"] = 1.0 - made["popularity"]
-        made["diversity"] = intra_list_distance(column, self.genres, jaccard=True)
-        made["content_diversity"] = intra_list_distance(column, self.content)
-        made["calibration"] = calibration(column, self.window.histories, self.items, self.genres)
+        made["diversity"] = intra_list_distance(column, self.facts.genres, jaccard=True)
+        made["content_diversity"] = intra_list_distance(column, self.facts.content)
+        made["calibration"] = calibration(column, self.window.histories, self.facts.items, self.facts.genres)
         asked = self.truth.lengths > 0
         return {metric: np.where(asked, values, np.nan) for metric, values in made.items()}
 
@@ -273,10 +279,10 @@ class _Judge:
             "mrr_at_10": mrr(found, n_truth, TOP),
         }
 
-    def _popularity(self, top: Lists, column: Index) -> PerQuery:
+    def _popularity(self, top: Lists) -> PerQuery:
         """Mean popularity percentile; an item that nobody has chosen yet stands at 0."""
         listed = top >= 0
-        value = np.where(column >= 0, self.percentile[np.maximum(column, 0)], 0.0)
+        value = self.percentile[self.catalogue.index(top.ravel()).reshape(top.shape)]
         n = listed.sum(axis=1)
         total = np.where(listed, value, 0.0).sum(axis=1)
         return np.asarray(np.divide(total, n, out=np.full(len(top), np.nan), where=n > 0))

@@ -31,7 +31,7 @@ from marquee.models.recency import RecencyConfig, history_matrix, training_matri
 
 __all__ = ["Ials", "IalsConfig"]
 
-CHUNK_EVENTS = 4096
+CHUNK_EVENTS = 8192
 """Events solved at a time: their factors stay in the cache."""
 
 

@@ -119,10 +119,17 @@ def execute(context: RunContext, pipeline: str, pipelines: Mapping[str, str] = P
         Exception: whatever the pipeline raised, after it was recorded.
     """
     with Hold(context.database, context.run_id) as hold:
-        return _recorded(context, pipeline, pipelines, hold)
+        return _recorded(context, pipeline, pipelines, hold, log_failure=True)
 
 
-def _recorded(context: RunContext, name: str, pipelines: Mapping[str, str], hold: Hold) -> dict[str, Any]:
+def _recorded(
+    context: RunContext,
+    name: str,
+    pipelines: Mapping[str, str],
+    hold: Hold,
+    *,
+    log_failure: bool = False,  # where nobody sees the exception that is raised
+) -> dict[str, Any]:
     """Call a pipeline between the records of its start and its end, with heartbeats in between."""
     log = get_logger()
     with structlog.contextvars.bound_contextvars(run_id=str(context.run_id), pipeline=name):
@@ -137,7 +144,9 @@ def _recorded(context: RunContext, name: str, pipelines: Mapping[str, str], hold
             with context.database.begin() as connection:
                 runs.finish(connection, context.run_id, counts)
         except BaseException as error:
-            log.error("run.failed", error=_one_line(error), exc_info=error)
+            if log_failure:
+                expected = isinstance(error, MarqueeError)
+                log.error("run.failed", error=_one_line(error), exc_info=None if expected else error)
             _record_failure(context, error)
             raise
         finally:

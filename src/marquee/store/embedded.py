@@ -242,9 +242,8 @@ def _launch(folder: Path) -> Path:
     command = account.command(binaries / "postgres", "-D", data, "-k", socket, *settings)
     deadline = time.monotonic() + START_SECONDS
     while True:
-        # A process id of a dead server may be anyone's by now, and PostgreSQL would then refuse to start.
-        # No server of this folder runs (start.lock is held), so the file is stale.
-        (data / "postmaster.pid").unlink(missing_ok=True)
+        for lock in (data / "postmaster.pid", socket / f"{SOCKET_NAME}.lock"):
+            _remove_if_misleading(lock)
         mode = "wb" if log.exists() and log.stat().st_size > LOG_BYTES else "ab"
         with log.open(mode) as output:
             begins = output.tell()
@@ -272,6 +271,21 @@ def _launch(folder: Path) -> Path:
                 fix=f"See {log}. {OVERRIDE}",
             )
         time.sleep(20 * POLL_SECONDS)
+
+
+def _remove_if_misleading(lock: Path) -> None:
+    """
+    Remove a lock file of a dead server whose process id someone else has now.
+
+    PostgreSQL would take that process for the server and refuse to start. A file whose process is gone is
+    left to PostgreSQL, which looks for orphans of that server first. start.lock is held, so no server of
+    this folder runs.
+    """
+    with suppress(FileNotFoundError, IndexError, ValueError, ProcessLookupError):
+        pid = int(lock.read_text().splitlines()[0])
+        with suppress(PermissionError):
+            os.kill(pid, 0)
+        lock.unlink()
 
 
 def _last_complaint(log: str) -> str:
