@@ -1,7 +1,9 @@
 """A small trained predictor, and the real application on a fresh database."""
 
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +27,12 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import deployments, items
 
+Deploy = Callable[..., BundleRef]
+Running = Callable[[Settings], AbstractAsyncContextManager[tuple[httpx.AsyncClient, FastAPI]]]
+
 N_ITEMS = 60
 FIRST_ID = 1001
 WITHOUT_POSTER = FIRST_ID
-VIEWING = {"user_id": 1, "content_id": FIRST_ID, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
 
 
 @dataclass(frozen=True)
@@ -71,28 +75,41 @@ def trained() -> Trained:
     return Trained(catalog, interactions, mlp(0), mlp(1), Popularity().fit(interactions, catalog))
 
 
+@pytest.fixture(scope="session")
+def publish(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Recommender, Path], BundleRef]:
+    """Put the bundle of a model into an object directory; it is made once and copied."""
+    store = ObjectStore(tmp_path_factory.mktemp("objects"))
+    published: dict[int, BundleRef] = {}
+
+    def copy(model: Recommender, objects: Path) -> BundleRef:
+        if id(model) not in published:
+            published[id(model)] = bundles.publish(
+                store,
+                model.state(),
+                model=model.name,
+                cards=trained.catalog.table,
+                metrics={},
+                snapshot="none",
+                code_version="test",
+            )
+        ref = published[id(model)]
+        folder = Path(ref.key).parent
+        shutil.copytree(store.root / folder, objects / folder, dirs_exist_ok=True)
+        return ref
+
+    return copy
+
+
 @pytest.fixture
-def objects(settings: Settings) -> ObjectStore:
-    return ObjectStore(settings.paths.objects)
+def deploy(
+    database: Database, settings: Settings, publish: Callable[[Recommender, Path], BundleRef]
+) -> Deploy:
+    """Put a model in slots."""
 
-
-Deploy = Callable[..., BundleRef]
-
-
-@pytest.fixture
-def deploy(database: Database, objects: ObjectStore, trained: Trained) -> Deploy:
-    """Publish a model and put it in slots."""
-
-    def publish(model: Recommender, *slots: deployments.Slot) -> BundleRef:
-        ref = bundles.publish(
-            objects,
-            model.state(),
-            model=model.name,
-            cards=trained.catalog.table,
-            metrics={},
-            snapshot="none",
-            code_version="test",
-        )
+    def put(model: Recommender, *slots: deployments.Slot) -> BundleRef:
+        ref = publish(model, settings.paths.objects)
         with database.begin() as connection:
             for slot in slots:
                 deployments.append(
@@ -107,7 +124,7 @@ def deploy(database: Database, objects: ObjectStore, trained: Trained) -> Deploy
                 )
         return ref
 
-    return publish
+    return put
 
 
 @pytest.fixture
@@ -122,8 +139,14 @@ def deployed(catalogue: None, deploy: Deploy, trained: Trained) -> BundleRef:
     return deploy(trained.mlp, "predictor", "champion")
 
 
+@pytest.fixture(scope="session")
+def running() -> Running:
+    """Run the real application: `async with running(settings) as (client, app)`."""
+    return _running
+
+
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+async def _running(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
@@ -132,7 +155,9 @@ async def running(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, 
 
 
 @pytest.fixture
-async def application(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+async def application(
+    settings: Settings, running: Running
+) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
     """The real application on whatever the fixtures before it have deployed."""
     async with running(settings) as pair:
         yield pair
@@ -148,8 +173,3 @@ def services(application: tuple[httpx.AsyncClient, FastAPI]) -> Services:
     found = application[1].state.services
     assert isinstance(found, Services)
     return found
-
-
-@pytest.fixture
-def bundle_folder(settings: Settings) -> Path:
-    return settings.paths.bundles

@@ -22,7 +22,10 @@ def append(database, user_id, item_id, event, **values):
 
 async def test_available_content_ids_are_the_trained_vocabulary(deployed, trained, client):
     answer = (await client.get("/available-content-ids")).json()
-    assert answer == {"count": len(trained.mlp.items), "available_content_ids": trained.mlp.items.ids.tolist()}
+    assert answer == {
+        "count": len(trained.mlp.items),
+        "available_content_ids": trained.mlp.items.ids.tolist(),
+    }
 
 
 async def test_available_contents_have_title_and_poster(deployed, trained, client):
@@ -119,7 +122,9 @@ async def test_prediction_is_shown_at_once_by_latest_recommendations(deployed, c
         assert latest == {"recent_recommendations": predicted["recommendations"]}
 
 
-async def test_latest_recommendations_are_filled_from_the_batch_without_duplicates(deployed, client, database):
+async def test_latest_recommendations_are_filled_from_the_batch_without_duplicates(
+    deployed, client, database
+):
     ids = np.arange(FIRST_ID, FIRST_ID + 8)
     batch = np.stack([ids, ids[::-1]])
     with database.begin() as connection:
@@ -134,7 +139,9 @@ async def test_latest_recommendations_are_filled_from_the_batch_without_duplicat
     assert set(found[2:]) <= set(ids.tolist())
 
 
-async def test_latest_recommendations_take_cards_of_other_items_from_the_catalogue(catalogue, client, database):
+async def test_latest_recommendations_take_cards_of_other_items_from_the_catalogue(
+    catalogue, client, database
+):
     with database.begin() as connection:
         predictions.append(
             connection,

@@ -164,7 +164,9 @@ def tmdb() -> Iterator[FakeTmdb]:
     """A server that answers like TMDB, on a loopback port of its own."""
     fake = FakeTmdb()
     app = Starlette(routes=[Route("/{path:path}", fake.answer)])
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, port=0, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -182,7 +184,8 @@ def tmdb() -> Iterator[FakeTmdb]:
 @pytest.fixture
 def tmdb_settings(tmdb: FakeTmdb) -> TmdbSettings:
     """Settings that point to the server."""
-    return TmdbSettings(base_url=tmdb.url, bearer_token=BEARER, movies=45, timeout_seconds=5)
+    settings = TmdbSettings(base_url=tmdb.url, bearer_token=BEARER, movies=45, timeout_seconds=10)
+    return settings.model_copy(update={"requests_per_second": 5000.0})  # past what settings allow
 
 
 @pytest.fixture

@@ -38,11 +38,11 @@ COLUMNS = {
 }
 SCHEMA = pa.schema([pa.field(name, kind) for name, (kind, _, _) in COLUMNS.items()])
 ROWS = st.lists(
-    st.fixed_dictionaries({name: st.none() | values for name, (_, _, values) in COLUMNS.items()}), max_size=8
+    st.fixed_dictionaries({name: st.none() | values for name, (_, _, values) in COLUMNS.items()}), max_size=5
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, cut=st.integers(0, 3))
 def test_any_rows_come_back_as_they_went_in(database: Database, rows: list[dict], cut: int):
     table = pa.Table.from_pylist(rows, schema=SCHEMA).slice(cut)
@@ -51,7 +51,8 @@ def test_any_rows_come_back_as_they_went_in(database: Database, rows: list[dict]
         connection.execute(text(f"CREATE TEMPORARY TABLE went ({definition}) ON COMMIT DROP"))
         assert copy_in(connection, "went", table) == len(table)
         found = [dict(row._mapping) for row in connection.execute(text("SELECT * FROM went"))]
-    assert found == table.to_pylist()
+    # The driver reads a real as the shortest decimal: the schema rounds it back to the same float.
+    assert pa.Table.from_pylist(found, schema=SCHEMA).to_pylist() == table.to_pylist()
 
 
 def test_slices_join_to_one_stream(database: Database, monkeypatch: pytest.MonkeyPatch):

@@ -43,7 +43,10 @@ def paths(tmp_path: Path):
 def holder(paths: Paths) -> subprocess.Popen[str]:
     """Another process that uses the server until its input ends."""
     return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(paths.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(paths.home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -182,7 +185,10 @@ def test_permissions_outside_the_home_stay_and_closed_parents_do_not_block(mode:
 def test_ordinary_user_starts_the_server_as_themselves(tmp_path: Path):
     as_user = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
     process = subprocess.run(
-        [*as_user, sys.executable, "-c", HOLD, str(tmp_path / "home")], input="", capture_output=True, text=True
+        [*as_user, sys.executable, "-c", HOLD, str(tmp_path / "home")],
+        input="",
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("postgresql://")

@@ -65,7 +65,9 @@ def test_two_processes_migrating_at_once_both_succeed(server_url: str, tmp_path:
         "Database.open(Settings(home=Path(sys.argv[1]), database={'url': sys.argv[2]})).close()"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), url], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path), url], stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     errors = [process.communicate()[1] for process in processes]

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from marquee import __version__
 from marquee.api import operations, recommendations
 from marquee.api.deps import Services, ServicesDep
-from marquee.api.edge import MAX_BODY_BYTES, Edge
+from marquee.api.edge import Edge
 from marquee.api.problems import http_problem, invalid_problem, problem_response
 from marquee.api.schemas import Health, Info, Message, Problem
 from marquee.api.slots import Slots
@@ -67,7 +67,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
         generate_unique_id_function=_operation_id,
         static_url="/docs-assets",
     )

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marquee.api.problems import http_problem, internal_problem
@@ -24,7 +25,7 @@ class Edge:
     ASGI middleware around everything.
 
     Takes or makes the request id and returns it, writes one line per request, answers HEAD wherever GET is
-    offered, refuses a body that announces itself as too long, and turns what nobody caught into a problem.
+    offered, refuses bodies that are too long, and turns what nobody caught into a problem.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,7 +43,15 @@ class Edge:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         is_head = scope["method"] == "HEAD"
-        status = 0
+        status = received = 0
+
+        async def receive_in() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413)
+            return message
 
         async def send_out(message: Message) -> None:
             nonlocal status
@@ -60,7 +69,7 @@ class Edge:
                 refusal = http_problem(413, method=scope["method"], path=scope["path"])
                 await refusal(inner, receive, send_out)
             else:
-                await self.app(inner, receive, send_out)
+                await self.app(inner, receive_in, send_out)
         except Exception:
             log.exception("api.failed", method=scope["method"], path=scope["path"])
             if status:

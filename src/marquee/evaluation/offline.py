@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems
-from marquee.data.schema import Index
 from marquee.data.split import GroundTruth, Protocol, Window, check_window, split, summarise
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import DataError

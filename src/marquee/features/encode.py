@@ -26,9 +26,14 @@ FACTS: Final = ("genres", "keywords", "people", "era", "language", "collection")
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _YEARS_PER_ERA = 5
 _STOP_WORDS = frozenset(
-    "a about after all an and are as at be been before but by can for from has have he her him his how if in "
-    "into is it its more must no not of off on one only or out over own she so than that the their them then "
-    "there they this to two until up was when where which while who whose will with you your".split()
+    re.findall(
+        r"\w+",
+        """
+        a about after all an and are as at be been before but by can for from has have he her him his how if
+        in into is it its more must no not of off on one only or out over own she so than that the their
+        them then there they this to two until up was when where which while who whose will with you your
+        """,
+    )
 )
 
 
@@ -75,17 +80,19 @@ def encode_items(
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     frequent = np.flatnonzero(np.bincount(matrix.indices, minlength=len(names)) >= min_items)
-    chosen = matrix[:, frequent]
+    chosen = CSR(matrix[:, frequent])
     chosen.sort_indices()
     return Terms(chosen, tuple(names[frequent].tolist()))
 
 
-def tf_idf(terms: CSR) -> CSR:
+def tf_idf(terms: CSR, damping: float = 0.0) -> CSR:
     """
     Terms weighted by their rarity, rows of length 1 (or 0 without terms).
 
     Args:
         terms: (n_items, n_terms) binary.
+        damping: added to each squared length, as a multiple of the mean one: an item of which little is
+            known is then shorter than 1, so that a few common terms do not make it everyone's twin.
 
     Source:
         Spärck Jones 1972; the smoothed form of scikit-learn, ln((1 + n) / (1 + df)) + 1.
@@ -97,7 +104,8 @@ def tf_idf(terms: CSR) -> CSR:
         ((terms.data * rarity[terms.indices]).astype(np.float32), terms.indices, terms.indptr),
         shape=terms.shape,
     )
-    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+    squares = np.bincount(np.repeat(np.arange(n_items), np.diff(terms.indptr)), weighted.data**2, n_items)
+    norms = np.sqrt(squares + damping * squares.mean()) if n_items else squares
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     weighted.data *= np.repeat(scale, np.diff(weighted.indptr)).astype(np.float32)
     return weighted

@@ -209,16 +209,18 @@ class Intake:
 
 
 def _derived_key() -> pl.Expr:
+    """The row's values as text; fractions as thousandths, so that no library's way to write floats matters."""
     values = [
         pl.col("user_id"),
         pl.col("item_id"),
         pl.col("event"),
         pl.col("occurred_at").dt.timestamp("us"),
-        pl.col("rating"),
-        pl.col("watch_seconds"),
-        pl.col("revokes"),
+        (pl.col("rating").cast(pl.Float64) * 1000).round().cast(pl.Int64),
+        (pl.col("watch_seconds").cast(pl.Float64) * 1000).round().cast(pl.Int64),
     ]
-    return pl.concat_str([value.cast(pl.String).fill_null("") for value in values], separator=":")
+    key = pl.concat_str([value.cast(pl.String).fill_null("") for value in values], separator=":")
+    # Two undos in one moment may revoke different events.
+    return pl.concat_str([key, pl.col("revokes")], separator=":", ignore_nulls=True)
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

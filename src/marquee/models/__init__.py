@@ -12,12 +12,35 @@ from typing import TYPE_CHECKING, Any
 from marquee.models.base import ModelConfig, ModelState, Recommender
 
 if TYPE_CHECKING:
+    from marquee.models.content import Content
+    from marquee.models.ease import Ease
+    from marquee.models.ials import Ials
+    from marquee.models.item_knn import ItemKnn
+    from marquee.models.markov import Markov
     from marquee.models.mlp import Mlp
     from marquee.models.popularity import Popularity
 
-__all__ = ["Mlp", "ModelConfig", "ModelState", "Popularity", "Recommender", "model_class", "model_names"]
+__all__ = [
+    "Content",
+    "Ease",
+    "Ials",
+    "ItemKnn",
+    "Markov",
+    "Mlp",
+    "ModelConfig",
+    "ModelState",
+    "Popularity",
+    "Recommender",
+    "model_class",
+    "model_names",
+]
 
 _BUILT_IN = {
+    "content": "marquee.models.content:Content",
+    "ease": "marquee.models.ease:Ease",
+    "ials": "marquee.models.ials:Ials",
+    "item_knn": "marquee.models.item_knn:ItemKnn",
+    "markov": "marquee.models.markov:Markov",
     "mlp": "marquee.models.mlp:Mlp",
     "popularity": "marquee.models.popularity:Popularity",
 }

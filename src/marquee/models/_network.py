@@ -292,7 +292,7 @@ class Adam:
     beta1 = 0.9
     beta2 = 0.999
     epsilon = 1e-8
-    block = 16_384
+    block = 262_144
 
     def __init__(self, parameters: Floats, gradient: Floats, learning_rate: float) -> None:
         self.learning_rate = learning_rate

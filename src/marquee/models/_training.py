@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from marquee.models._network import Adam, Network
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 
-__all__ = ["Rows", "Schedule", "evaluate", "train"]
+__all__ = ["Rows", "Schedule", "evaluate", "train", "train_epoch"]
 
 EVALUATED_ELEMENTS = 4_194_304
 """Probabilities held at a time when rows are evaluated: 16 MiB."""
@@ -113,31 +114,33 @@ def train(
         rng.bit_generator.state = facts["rng"]
         adam.steps, best_loss, best_epoch = facts["steps"], facts["best_loss"], facts["best_epoch"]
         epochs = facts["epochs"]
-    progress.total(schedule.epochs(len(rows)), "epoch")
+    limit = schedule.epochs(len(rows))
+    progress.total(limit, "epoch")
     for metrics in epochs:
         progress.step(metrics)
-    while len(epochs) < schedule.epochs(len(rows)) and len(epochs) - best_epoch < schedule.patience:
-        metrics = _epoch(network, adam, rows, rng)
-        for name in ("validation", "test"):
-            if len(parts[name]):
-                loss, accuracy = evaluate(network, parts[name])
-                metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-        epochs.append(metrics)
-        loss = metrics.get("validation_loss", metrics["train_loss"])
-        if loss < best_loss - schedule.min_improvement:
-            best_loss, best_epoch = loss, len(epochs)
-            best["parameters"][:] = network.parameters
-            best["running"][:] = network.running
-        if checkpoints is not None:
-            facts = {
-                "rng": rng.bit_generator.state,
-                "steps": adam.steps,
-                "best_loss": best_loss,
-                "best_epoch": best_epoch,
-                "epochs": epochs,
-            }
-            checkpoints.save(fingerprint, len(epochs), live, facts)
-        progress.step(metrics)
+    with _one_thread():
+        while len(epochs) < limit and len(epochs) - best_epoch < schedule.patience:
+            metrics = train_epoch(network, adam, rows, rng)
+            for name in ("validation", "test"):
+                if len(parts[name]):
+                    loss, accuracy = evaluate(network, parts[name])
+                    metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+            epochs.append(metrics)
+            loss = metrics.get("validation_loss", metrics["train_loss"])
+            if loss < best_loss - schedule.min_improvement:
+                best_loss, best_epoch = loss, len(epochs)
+                best["parameters"][:] = network.parameters
+                best["running"][:] = network.running
+            if checkpoints is not None:
+                facts = {
+                    "rng": rng.bit_generator.state,
+                    "steps": adam.steps,
+                    "best_loss": best_loss,
+                    "best_epoch": best_epoch,
+                    "epochs": epochs,
+                }
+                checkpoints.save(fingerprint, len(epochs), live, facts)
+            progress.step(metrics)
     network.restore(best["parameters"], best["running"])
     return epochs
 
@@ -160,7 +163,16 @@ def evaluate(network: Network, rows: Rows) -> tuple[float, float]:
     return loss / len(rows), correct / len(rows)
 
 
-def _epoch(network: Network, adam: Adam, rows: Rows, rng: np.random.Generator) -> dict[str, float]:
+def train_epoch(network: Network, adam: Adam, rows: Rows, rng: np.random.Generator) -> dict[str, float]:
+    """
+    One pass over the rows in random order; returns their loss and accuracy as each batch met the network.
+
+    Args:
+        network: started.
+        adam: of the network.
+        rows: at least `network.batch_rows`.
+        rng: source of the order.
+    """
     batch = network.batch_rows
     # Rows that fill no batch wait for a later epoch, which draws another order.
     order = rng.permutation(len(rows))[: len(rows) // batch * batch]
@@ -174,6 +186,15 @@ def _epoch(network: Network, adam: Adam, rows: Rows, rng: np.random.Generator) -
         loss += step_loss * batch
         correct += step_correct
     return {"train_loss": loss / len(order), "train_accuracy": correct / len(order)}
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    # Products of 32 rows gain nothing from threads and lose much to spinning beside other processes; and
+    # with one thread the weights do not depend on the number of cores.
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
 
 
 def _fingerprint(network: Network, parts: Mapping[str, Rows], schedule: Schedule) -> str:

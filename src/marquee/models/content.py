@@ -2,9 +2,10 @@
 Content: items described like those of the history.
 
 Each item is a vector of its facts and words (genres, keywords, people, era, language, collection, title,
-overview), weighted by TF-IDF and of length 1. A history is the weighted sum of its items' vectors, and
-items score the cosine with it. Nothing here needs an interaction: the vocabulary holds every item of the
-catalogue, and what nobody has watched yet is recommended and found similar like everything else.
+overview), weighted by TF-IDF and of length 1, or less where little is known. A history is the weighted
+sum of its items' vectors, and items score the product with it. Nothing here needs an interaction: the
+vocabulary holds every item of the catalogue, and what nobody has watched yet is recommended and found
+similar like everything else.
 
 Source:
     Lops, de Gemmis & Semeraro 2011, "Content-based recommender systems: state of the art and trends".
@@ -22,7 +23,7 @@ from marquee.data.schema import CSR, Ids, Matrix, Vector
 from marquee.errors import ModelError
 from marquee.features.encode import FACTS, encode_items, tf_idf
 from marquee.models.base import ModelState, Progress, Recommender, silent, tunable
-from marquee.models.recency import RecencyConfig, history_matrix
+from marquee.models.recency import RecencyConfig, history_matrix, training_matrix
 
 __all__ = ["Content", "ContentConfig"]
 
@@ -31,13 +32,18 @@ __all__ = ["Content", "ContentConfig"]
 class ContentConfig(RecencyConfig):
     """Hyper-parameters of `Content`."""
 
-    training_half_life_days: float | None = tunable(
-        None, "Age at which a training row counts half for the popularity shown to empty histories."
+    history_half_life_events: float | None = tunable(
+        10.0,
+        "Newer events of the user after which an event counts half; none: all count alike.",
+        choices=(None, 5.0, 10.0, 20.0, 50.0, 100.0),
     )
     kinds: tuple[str, ...] = tunable(
         (*FACTS, "title", "overview"), "The kinds of term, of `features.encode`."
     )
     min_items: int = tunable(2, "Terms of fewer items say nothing and are left out.", choices=(1, 2, 3, 5))
+    damping: float = tunable(
+        2.0, "How much an item of which little is known is held back.", low=0.0, high=8.0
+    )
 
 
 class Content(Recommender):
@@ -47,7 +53,7 @@ class Content(Recommender):
     Config = ContentConfig
     config: ContentConfig
     _popularity: Vector  # (n_items,) for histories without terms
-    _terms: CSR  # (n_items, n_terms) rows of length 1
+    _terms: CSR  # (n_items, n_terms) rows of length ≤ 1
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
@@ -55,14 +61,15 @@ class Content(Recommender):
         """Describe every item of the catalogue; see `Recommender.fit`."""
         rows = interactions.positives()
         self._set_items(rows, catalog.item_ids if catalog is not None else None)
-        counts = self.item_counts
-        self._popularity = (counts / max(int(counts.max(initial=0)), 1)).astype(np.float32)
+        X = training_matrix(rows, self.items, self.config)
+        counts = np.bincount(X.indices, X.data.astype(np.float64) ** 2, minlength=len(self.items))
+        self._popularity = (counts / max(counts.max(initial=0.0), 1e-12)).astype(np.float32)
         encoded = encode_items(catalog, self.items, self.config.kinds, min_items=self.config.min_items)
-        self._terms = tf_idf(encoded.matrix)
+        self._terms = tf_idf(encoded.matrix, self.config.damping)
         return self
 
     def score(self, histories: Histories) -> Matrix:
-        """Cosine of history and item in [0, 1]; without a known term, popularity."""
+        """Likeness of history and item in [0, 1]; without a known term, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
         profiles = CSR(H @ self._terms)  # (n, n_terms)
         lengths = np.sqrt(np.asarray(profiles.multiply(profiles).sum(axis=1)).ravel())
@@ -81,7 +88,7 @@ class Content(Recommender):
             k: list length, > 0.
 
         Returns:
-            (n, k) items with their cosine; items that share no term are left out.
+            (n, k) items with their likeness; items that share no term are left out.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")

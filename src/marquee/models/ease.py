@@ -106,7 +106,7 @@ class Ease(Recommender):
         return self
 
     def score(self, histories: Histories) -> Matrix:
-        """history · B; without a known event, popularity."""
+        """Product of history and B; without a known event, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
         if self._factors is not None and self._scale is not None:
             scores = (H @ self._factors) @ self._factors.T

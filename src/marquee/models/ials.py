@@ -152,7 +152,9 @@ class Ials(Recommender):
             ridge = self._ridge(chunk.weights, len(other))[:, None]
             x = target[chunk.rows]
 
-            def product(p: Matrix, E: Float32 = E, ridge: Matrix = ridge, w: Matrix = chunk.weights) -> Matrix:
+            def product(
+                p: Matrix, E: Float32 = E, ridge: Matrix = ridge, w: Matrix = chunk.weights
+            ) -> Matrix:
                 """A p for each row: α₀ G p + Σ w (e·p) e + ridge p."""
                 predicted = (E @ p[:, :, None])[:, :, 0] * w
                 out: Matrix = (predicted[:, None, :] @ E)[:, 0]

@@ -42,9 +42,7 @@ class ItemKnnConfig(RecencyConfig):
     )
     similarity: str = tunable("bm25", "How items are compared.", choices=("cosine", "bm25"))
     neighbours: int = tunable(500, "K: similar items kept of each item.", choices=(50, 100, 200, 500, 1000))
-    shrinkage: float = tunable(
-        30.0, "Added to the denominator of the cosine.", low=0.0, high=100.0
-    )
+    shrinkage: float = tunable(30.0, "Added to the denominator of the cosine.", low=0.0, high=100.0)
     bm25_saturation: float = tunable(
         1.0, "k1 of BM25: large values leave the weights as they are.", low=0.1, high=100.0, log=True
     )
@@ -81,7 +79,7 @@ class ItemKnn(Recommender):
         return self
 
     def score(self, histories: Histories) -> Matrix:
-        """history · similarity; without a known event, popularity."""
+        """Product of history and similarity; without a known event, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
         scores = np.asarray((H @ self._similar).toarray(), dtype=np.float32)
         scores[np.diff(H.indptr) == 0] = self._popularity

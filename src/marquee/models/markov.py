@@ -75,7 +75,7 @@ class Markov(Recommender):
             follows = (users[step:] == users[:-step]) & (rows.timestamps[step:] > rows.timestamps[:-step])
             decay = np.float32(0.5 ** ((step - 1) / self.config.step_half_life))
             pairs = (column[:-step][follows], column[step:][follows])
-            counts = counts + CSR(
+            counts += CSR(
                 (decay * value[:-step][follows] * value[step:][follows], pairs), shape=counts.shape
             )
             progress.step()
@@ -86,7 +86,7 @@ class Markov(Recommender):
         return self
 
     def score(self, histories: Histories) -> Matrix:
-        """history · transitions; without a known event, popularity."""
+        """Product of history and transitions; without a known event, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
         scores = np.asarray((H @ self._next).toarray(), dtype=np.float32)
         scores[np.diff(H.indptr) == 0] = self._popularity

@@ -56,13 +56,17 @@ def test_loading_the_same_rows_again_inserts_none(
     assert definitions(database) == before
     with database.begin() as connection:
         assert interactions.count(connection) == {"test": 360}
-        assert connection.execute(text("SELECT count(*) FROM users WHERE kind = 'imported'")).scalar_one() == 17
+        assert (
+            connection.execute(text("SELECT count(*) FROM users WHERE kind = 'imported'")).scalar_one() == 17
+        )
 
 
 def test_loaded_rows_are_read_back_equal(database: Database):
     table = rows(500)
     with database.begin() as connection:
-        interactions.load_interactions(connection, table.take(np.random.default_rng(0).permutation(500)), source="s")
+        interactions.load_interactions(
+            connection, table.take(np.random.default_rng(0).permutation(500)), source="s"
+        )
     found = interactions.load(database)
     assert found.to_arrow().equals(
         type(found).from_arrow(table).sorted().to_arrow().select(INTERACTIONS.names)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from marquee.store.tables import deployments
 
@@ -78,7 +79,7 @@ def current_all(connection: Connection) -> dict[str, Deployment]:
     """The newest deployment of each slot that has one."""
     query = (
         select(deployments)
-        .distinct(deployments.c.slot)
+        .ext(distinct_on(deployments.c.slot))
         .order_by(deployments.c.slot, deployments.c.deployment_id.desc())
     )
     return {row.slot: Deployment(**row._mapping) for row in connection.execute(query)}

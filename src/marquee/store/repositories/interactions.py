@@ -285,12 +285,12 @@ def _indexes_for(connection: Connection, rows: int) -> Iterator[bool]:
         if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint)
     ]
     for key in keys:
-        connection.execute(DropConstraint(key, isolate_from_table=False))
+        connection.execute(DropConstraint(key))
     for index in interactions.indexes:
         connection.execute(DropIndex(index))
     yield True
     connection.execute(text("SET LOCAL maintenance_work_mem = '256MB'"))
     for key in keys:
-        connection.execute(AddConstraint(key, isolate_from_table=False))
+        connection.execute(AddConstraint(key))
     for index in interactions.indexes:
         connection.execute(CreateIndex(index))

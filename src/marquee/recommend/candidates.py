@@ -1,0 +1,83 @@
+"""
+Candidates: the few items of a catalogue that are worth a closer look.
+
+Each source (a first-stage model, or the same model on the newest events only) scores the whole catalogue;
+the union of their best unseen items goes on to the ranker, with every source's score for every one of
+them and a note of who proposed it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee.data.dataset import Histories
+from marquee.data.ranked import top_k
+from marquee.data.schema import Event, Index, Matrix
+from marquee.data.vocabulary import Vocabulary
+
+__all__ = ["Candidates", "gather_candidates", "seen_cells"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidates:
+    """
+    Items proposed for n histories. History i owns the pairs `indptr[i]:indptr[i + 1]`, by item index.
+
+    Attributes:
+        indptr: (n + 1,) offsets.
+        items: (n_pairs,) item indices.
+        scores: (n_pairs, n_sources) what each source says of the item, proposed by it or not.
+        proposed: (n_pairs, n_sources) the provenance: which sources have it among their best.
+    """
+
+    indptr: Index
+    items: Index
+    scores: Matrix
+    proposed: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def rows(self) -> Index:
+        """(n_pairs,) the history of each pair."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+
+def gather_candidates(
+    scores: Sequence[Matrix], seen: tuple[Index, Index], depth: int, proposing: int | None = None
+) -> Candidates:
+    """
+    The union of the best unseen items of all sources.
+
+    Args:
+        scores: one (n, n_items) matrix per source.
+        seen: rows and columns of what must not be proposed.
+        depth: items that each source proposes.
+        proposing: the first so many sources propose, the others only score; default: all.
+    """
+    n, n_items = scores[0].shape
+    n_proposing = len(scores) if proposing is None else proposing
+    who = np.zeros((n_proposing, n, n_items), dtype=bool)
+    for source, matrix in enumerate(scores[:n_proposing]):
+        open_scores = np.array(matrix, dtype=np.float32)
+        open_scores[seen] = -np.inf
+        columns, _ = top_k(open_scores, depth)
+        rows = np.repeat(np.arange(n), columns.shape[1])
+        found = columns.ravel() >= 0
+        who[source, rows[found], columns.ravel()[found]] = True
+    rows, items = np.nonzero(who.any(axis=0))
+    proposed = np.zeros((len(items), len(scores)), dtype=bool)
+    proposed[:, :n_proposing] = who[:, rows, items].T
+    values = np.stack([matrix[rows, items] for matrix in scores], axis=1).astype(np.float32, copy=False)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
+    return Candidates(indptr, items.astype(np.int64), values, proposed)
+
+
+def seen_cells(histories: Histories, items: Vocabulary) -> tuple[Index, Index]:
+    """Rows and item indices that a history already has; what was only clicked may be proposed again."""
+    index = items.index(histories.item_ids)
+    known = (index >= 0) & (histories.events != Event.CLICK)
+    return histories.rows[known], index[known]

@@ -1,0 +1,403 @@
+"""
+What a ranker knows of a (history, candidate) pair.
+
+Four kinds of feature: what the sources say (score, standing among the candidates, provenance), what is known
+of the item before t (popularity at several half-lives and its trend, ratings, age, where in a user's life it
+comes), what is known of the user (activity, recency, taste for the popular and the new), and how the two
+match (facts shared with the whole history, with its newest items and with what was liked; years; franchise).
+All shares and distances are free of the size of the data, so that what is learnt on a smaller past holds
+on a larger present. Missing facts are NaN.
+"""
+
+import re
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.schema import CSR, Event, Float32, Index, Matrix, Vector
+from marquee.data.vocabulary import Vocabulary
+from marquee.features.encode import encode_items, tf_idf
+from marquee.models.base import ModelState
+from marquee.recommend.candidates import Candidates
+
+__all__ = ["PairFeatures"]
+
+MICROSECONDS_PER_DAY: Final = 86_400_000_000
+DAYS_PER_YEAR: Final = 365.25
+HALF_LIVES_DAYS: Final = (7.0, 30.0, 180.0)
+HALF_LIVES_SHARE: Final = (0.01, 0.05, 0.2)
+"""Half-lives in share of the rows: they suit dense and sparse logs alike."""
+KINDS: Final = ("genres", "keywords", "people", "era", "language", "title", "overview", "franchise")
+NEWEST: Final = 10
+"""Events of the profile of late."""
+QUANTUM: Final = np.float32(2.0**-14)
+"""Differences of scores below this share of their range are rounding, and no reason for another rank."""
+SHRINKAGE: Final = 5.0
+"""Pseudo-observations at the mean, for statistics of an item."""
+
+POPULARITY: Final = (
+    "log_share",
+    *(f"log_share_{h:g}d" for h in HALF_LIVES_DAYS),
+    *(f"log_share_{h:g}" for h in HALF_LIVES_SHARE),
+)
+ITEM: Final = (
+    *POPULARITY,
+    "trend_short",
+    "trend_long",
+    "percentile",
+    "rating",
+    "n_terms",
+    "life_position",
+    "rater_activity",
+    "known_days",
+    "idle_days",
+)
+USER: Final = (
+    "n_events",
+    "span_days",
+    "gap_days",
+    "n_last_day",
+    "user_popularity",
+    "user_age",
+    "user_age_spread",
+    "user_rating",
+)
+CROSS: Final = (
+    "age",
+    "year_distance",
+    "year_density",
+    "popularity_distance",
+    "life_distance",
+    *(f"{kind}_all" for kind in KINDS),
+    *(f"{kind}_late" for kind in KINDS),
+    *(f"{kind}_liked" for kind in KINDS),
+)
+
+
+class PairFeatures:
+    """
+    Features of pairs; `fit` once on the rows before t.
+
+    Attributes:
+        names: of the columns of `compute`.
+    """
+
+    def __init__(self, sources: tuple[str, ...]) -> None:
+        self.sources = sources
+        self.names: tuple[str, ...] = (
+            *(f"{source}_{part}" for source in sources for part in ("score", "z", "rank")),
+            "n_proposed",
+            *ITEM,
+            *USER,
+            *CROSS,
+        )
+
+    def fit(self, rows: Interactions, catalog: Catalog | None, items: Vocabulary) -> Self:
+        """
+        Count what the rows say of each item.
+
+        Args:
+            rows: positive events, in the global order.
+            catalog: facts of the items.
+            items: the columns of the scores.
+        """
+        self._items = items
+        self._released = _release_days(catalog, items)  # (n_items,) days since 1970
+        self._terms, self._kind = _terms(catalog, items)
+        self._item = _item_columns(rows, items, np.diff(self._terms.indptr))  # (n_items, len(ITEM))
+        return self
+
+    def compute(self, histories: Histories, candidates: Candidates) -> Matrix:
+        """(n_pairs, n_features) float32."""
+        made = np.empty((len(candidates.items), len(self.names)), np.float32)
+        rows, n_sources = candidates.rows, len(self.sources)
+        made[:, : 3 * n_sources] = _source_columns(candidates, rows)
+        at = 3 * n_sources
+        made[:, at] = candidates.proposed.sum(axis=1)
+        at += 1
+        made[:, at : at + len(ITEM)] = self._item[candidates.items]
+        at += len(ITEM)
+        user, cross = self._history_columns(histories, candidates, rows)
+        made[:, at : at + len(USER)] = user[rows]
+        made[:, at + len(USER) :] = cross
+        return made
+
+    def state(self) -> ModelState:
+        """The item columns, terms and release days."""
+        arrays: dict[str, NDArray[Any]] = {
+            "released": self._released,
+            "item": self._item,
+            "kind": self._kind,
+            "data": self._terms.data,
+            "indices": self._terms.indices,
+            "indptr": self._terms.indptr,
+        }
+        return ModelState(arrays, {"sources": list(self.sources), "n_terms": int(self._terms.shape[1])})
+
+    @classmethod
+    def from_state(cls, state: ModelState, items: Vocabulary) -> Self:
+        """The features of a state."""
+        made = cls(tuple(state.meta["sources"]))
+        made._items = items
+        arrays = state.arrays
+        made._released, made._item, made._kind = arrays["released"], arrays["item"], arrays["kind"]
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        made._terms = CSR(parts, shape=(len(items), state.meta["n_terms"]))
+        return made
+
+    def _history_columns(
+        self, histories: Histories, candidates: Candidates, rows: Index
+    ) -> tuple[Matrix, Matrix]:
+        """(n, len(USER)) of each history and (n_pairs, len(CROSS)) of each pair."""
+        index = self._items.index(histories.item_ids)
+        known = histories.where((index >= 0) & (histories.events != Event.HIDE))
+        index = self._items.index(known.item_ids)
+        owner, n = known.rows, len(known)
+        count = np.maximum(known.lengths, 1)
+        newest = np.where(known.lengths > 0, np.append(known.timestamps, 0)[known.indptr[1:] - 1], 0)
+        oldest = np.where(known.lengths > 0, np.append(known.timestamps, 0)[known.indptr[:-1]], 0)
+        has = known.lengths > 0
+        released = self._released[index]
+        dated = ~np.isnan(released)
+        n_dated = np.bincount(owner[dated], minlength=n)
+        safe = np.maximum(n_dated, 1)
+        watch_age = (known.timestamps / MICROSECONDS_PER_DAY - released) / DAYS_PER_YEAR
+
+        def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            total = np.bincount(owner[dated], values[dated], minlength=n)
+            return np.where(n_dated > 0, total / safe, np.nan)
+
+        popularity = self._item[index, 0].astype(np.float64)
+        user_popularity = np.where(has, np.bincount(owner, popularity, minlength=n) / count, np.nan)
+        year = mean(released / DAYS_PER_YEAR)
+        spread = np.sqrt(np.maximum(mean((released / DAYS_PER_YEAR - year[owner]) ** 2), 0.0))
+        rated = ~np.isnan(known.ratings)
+        n_rated = np.bincount(owner[rated], minlength=n)
+        stars = np.bincount(owner[rated], known.ratings[rated].astype(np.float64), minlength=n)
+        mean_rating = np.where(n_rated > 0, stars / np.maximum(n_rated, 1), np.nan)
+        recent = known.timestamps >= newest[owner] - MICROSECONDS_PER_DAY
+        user = np.stack(
+            [
+                np.log1p(known.lengths),
+                np.where(has, np.log1p((newest - oldest) / MICROSECONDS_PER_DAY), np.nan),
+                np.where(
+                    has, np.log1p(np.maximum(known.as_of - newest, 0) / MICROSECONDS_PER_DAY), np.nan
+                ),
+                np.log1p(np.bincount(owner[recent], minlength=n)),
+                user_popularity,
+                mean(watch_age),
+                spread,
+                mean_rating,
+            ],
+            axis=1,
+        ).astype(np.float32)
+
+        item = candidates.items
+        item_released = self._released[item]
+        age = (known.as_of[rows] / MICROSECONDS_PER_DAY - item_released) / DAYS_PER_YEAR
+        item_year = item_released / DAYS_PER_YEAR
+        life = self._item[:, ITEM.index("life_position")]
+        cross = np.empty((len(item), len(CROSS)), np.float32)
+        cross[:, 0] = np.maximum(age, -1.0)
+        cross[:, 1] = item_year - year[rows]
+        cross[:, 2] = _near_share(released[dated], owner[dated], n_dated, item_released, rows)
+        cross[:, 3] = self._item[item, 0] - user_popularity[rows]
+        cross[:, 4] = life[item] - np.log1p(known.lengths)[rows]
+        liking = _liking(known, mean_rating)
+        place = known.indptr[1:][owner] - np.arange(len(owner))  # 1 for the newest
+        weights = (
+            np.exp2(-(place - 1) / 100.0),
+            (place <= NEWEST).astype(np.float64),
+            liking,
+        )
+        for number, weight in enumerate(weights):
+            start = 5 + number * len(KINDS)
+            cross[:, start : start + len(KINDS)] = self._match(
+                owner, index, weight, count, n, item, rows, unit=number < 2
+            )
+        return user, cross
+
+    def _match(
+        self,
+        owner: Index,
+        index: Index,
+        weight: NDArray[np.float64],
+        count: Index,
+        n: int,
+        item: Index,
+        rows: Index,
+        *,
+        unit: bool,
+    ) -> Matrix:
+        """(n_pairs, n_kinds) agreement of the facts of an item with a weighted history."""
+        H = CSR((weight.astype(np.float32), (owner, index)), shape=(n, len(self._items)))
+        profile = (H @ self._terms).toarray()  # (n, n_terms)
+        scale = np.ones((n, len(KINDS)))
+        for kind in range(len(KINDS)):
+            part = profile[:, self._kind == kind]
+            norm = np.sqrt((part**2).sum(axis=1)) if unit else np.sqrt(count)
+            scale[:, kind] = np.maximum(norm, 1e-9)
+        taken = self._terms[item]
+        lengths = np.diff(taken.indptr)
+        pair = np.repeat(np.arange(len(item)), lengths)
+        products = taken.data * profile[rows[pair], taken.indices]
+        flat = np.bincount(
+            pair * len(KINDS) + self._kind[taken.indices], products, minlength=len(item) * len(KINDS)
+        )
+        return (flat.reshape(len(item), len(KINDS)) / scale[rows]).astype(np.float32)
+
+
+def _source_columns(candidates: Candidates, rows: Index) -> Matrix:
+    """(n_pairs, 3 n_sources): score, score in standard deviations and rank, among the candidates."""
+    scores = candidates.scores.astype(np.float64)
+    n, n_sources = len(candidates), scores.shape[1]
+    made = np.empty((len(rows), n_sources, 3), np.float32)
+    if not len(rows):
+        return made.reshape(0, 3 * n_sources)
+    size = np.maximum(np.diff(candidates.indptr), 1)
+    full = np.flatnonzero(np.diff(candidates.indptr) > 0)
+    top, low = np.zeros((n, n_sources)), np.zeros((n, n_sources))
+    top[full] = np.maximum.reduceat(scores, candidates.indptr[full])
+    low[full] = np.minimum.reduceat(scores, candidates.indptr[full])
+    share = (scores - low[rows]) / np.maximum(top - low, 1e-12)[rows]
+    share = np.rint(share / QUANTUM) * QUANTUM
+    for source in range(n_sources):
+        s = scores[:, source]
+        mean = np.bincount(rows, s, minlength=n) / size
+        deviation = np.sqrt(np.bincount(rows, (s - mean[rows]) ** 2, minlength=n) / size)
+        made[:, source, 0] = s
+        made[:, source, 1] = (s - mean[rows]) / np.maximum(deviation, 1e-9)[rows]
+        order = np.lexsort((-share[:, source], rows))
+        # Equal scores share the rank of the first of them.
+        ranked = share[order, source]
+        first = np.append(True, (np.diff(rows[order]) != 0) | (np.diff(ranked) != 0))
+        position = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+        made[order, source, 2] = np.log1p(position - candidates.indptr[:-1][rows[order]])
+    return made.reshape(len(rows), 3 * n_sources)
+
+
+def _item_columns(rows: Interactions, items: Vocabulary, n_terms: Index) -> Matrix:
+    """(n_items, len(ITEM)) of what the rows before t say of each item."""
+    n_items, n = len(items), len(rows)
+    index = items.index(rows.item_ids)
+    end = int(rows.timestamps.max(initial=0))
+    age_days = (end - rows.timestamps) / MICROSECONDS_PER_DAY
+    age_rows = np.arange(n, 0, -1) / max(n, 1)
+
+    def log_share(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        counts = np.bincount(index, weights, minlength=n_items)
+        return np.log((counts + 0.5) / (counts.sum() + 0.5 * n_items))
+
+    shares = [
+        log_share(None),
+        *(log_share(np.exp2(-age_days / h)) for h in HALF_LIVES_DAYS),
+        *(log_share(np.exp2(-age_rows / h)) for h in HALF_LIVES_SHARE),
+    ]
+    counts = np.bincount(index, minlength=n_items)
+    order = np.argsort(np.argsort(counts, kind="stable"), kind="stable")
+    users, owner, activity = np.unique(rows.user_ids, return_inverse=True, return_counts=True)
+    by_user = np.argsort(owner, kind="stable")
+    position = np.empty(n, dtype=np.int64)
+    position[by_user] = np.arange(n) - np.repeat(np.cumsum(activity) - activity, activity)
+    rated = ~np.isnan(rows.ratings)
+    stars = rows.ratings.astype(np.float64)
+    user_n = np.bincount(owner[rated], minlength=len(users))
+    user_mean = np.bincount(owner[rated], stars[rated], minlength=len(users)) / np.maximum(user_n, 1)
+    above = np.where(rated, stars - user_mean[owner], 0.0)
+    first, last = np.full(n_items, end), np.full(n_items, 0)
+    np.minimum.at(first, index, rows.timestamps)
+    np.maximum.at(last, index, rows.timestamps)
+    last = np.maximum(last, first)
+    columns = [
+        *shares,
+        shares[4] - shares[5],
+        shares[5] - shares[0],
+        order / max(n_items, 1),
+        np.bincount(index, above, minlength=n_items)
+        / (np.bincount(index[rated], minlength=n_items) + SHRINKAGE),
+        n_terms.astype(np.float64),
+        _shrunk_mean(index, np.log1p(position), n_items),
+        _shrunk_mean(index, np.log(activity[owner]), n_items),
+        np.log1p((end - first) / MICROSECONDS_PER_DAY),
+        np.log1p((end - last) / MICROSECONDS_PER_DAY),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _shrunk_mean(index: Index, values: NDArray[np.float64], n_items: int) -> NDArray[np.float64]:
+    total = np.bincount(index, values, minlength=n_items)
+    overall = float(values.mean()) if len(values) else 0.0
+    return (total + SHRINKAGE * overall) / (np.bincount(index, minlength=n_items) + SHRINKAGE)
+
+
+def _near_share(
+    released: NDArray[Any], owner: Index, count: Index, item_released: NDArray[Any], rows: Index
+) -> Vector:
+    """(n_pairs,) share of the dated history within two years of the release of the item."""
+    order = np.lexsort((released, owner))
+    width, stride = 2.0 * DAYS_PER_YEAR, 1e6  # days; the stride keeps histories apart
+    line = released[order] + owner[order] * stride
+    target = np.where(np.isnan(item_released), 0.0, item_released) + rows * stride
+    near = np.searchsorted(line, target + width, side="right") - np.searchsorted(line, target - width)
+    share = np.where(count[rows] > 0, near / np.maximum(count, 1)[rows], np.nan)
+    return np.where(np.isnan(item_released), np.nan, share).astype(np.float32)
+
+
+def _liking(histories: Histories, mean_rating: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_events,) how much better than their mean the user rated it, 0 where unknown."""
+    above = histories.ratings - mean_rating[histories.rows]
+    return np.where(np.isnan(above), 0.0, above / 2.0)
+
+
+def _release_days(catalog: Catalog | None, items: Vocabulary) -> Float32:
+    if catalog is None:
+        return np.full(len(items), np.nan)
+    dates = catalog.align(items)["release_date"].cast(pa.int32()).cast(pa.float64())
+    return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _terms(catalog: Catalog | None, items: Vocabulary) -> tuple[CSR, Index]:
+    """Facts of the items, rows of length 1 within each kind, and the kind of each column."""
+    parts = []
+    for kind in KINDS:
+        if kind == "franchise":
+            parts.append(_franchises(catalog, items))
+        else:
+            parts.append(tf_idf(encode_items(catalog, items, (kind,), min_items=2).matrix))
+    terms = CSR(sparse.hstack(parts, format="csr", dtype=np.float32))
+    terms.sort_indices()
+    sizes = [part.shape[1] for part in parts]
+    return terms, np.repeat(np.arange(len(KINDS)), sizes)
+
+
+_SERIES = re.compile(
+    r"^(?:the|a|an)\s+|\s*\((?:19|20)\d\d\)\s*$|,\s*(?:the|a|an)\b.*$|\s*[:\-–]\s.*$|\s+(?:part\s+)?"
+    r"(?:[ivx]+|\d{1,2})\b.*$",
+    re.IGNORECASE,
+)
+
+
+def _franchises(catalog: Catalog | None, items: Vocabulary) -> CSR:
+    """Items by their collection or, where none is known, by the stem of a title that several share."""
+    if catalog is None:
+        return CSR((len(items), 0), dtype=np.float32)
+    table = catalog.align(items)
+    keys: list[str] = []
+    for collection, title in zip(
+        table["collection_id"].to_pylist(), table["title"].to_pylist(), strict=True
+    ):
+        if collection is not None:
+            keys.append(f"#{collection}")
+            continue
+        stem, before = (title or "").lower().strip(), ""
+        while stem != before:
+            before, stem = stem, _SERIES.sub("", stem).strip()
+        keys.append(stem)
+    names, column, count = np.unique(np.array(keys, dtype=np.str_), return_inverse=True, return_counts=True)
+    shared = (count[column] > 1) & (names[column] != "")
+    row = np.flatnonzero(shared)
+    return CSR((np.ones(len(row), np.float32), (row, column[row])), shape=(len(items), len(names)))

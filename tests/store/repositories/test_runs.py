@@ -1,0 +1,66 @@
+import uuid
+
+import pytest
+from sqlalchemy import text
+
+from marquee.errors import ConflictError, NotFoundError
+from marquee.store.postgres import Database
+from marquee.store.repositories import runs
+
+pytestmark = pytest.mark.integration
+
+
+def test_run_goes_from_queued_to_succeeded(database: Database):
+    with database.begin() as connection:
+        made = runs.create(connection, "train", {"model": "mlp"})
+        assert (made.status, made.parameters, made.finished) == ("queued", {"model": "mlp"}, False)
+        started = runs.start(connection, made.run_id)
+        assert (started.status, started.attempts) == ("running", 1)
+        assert runs.heartbeat(connection, made.run_id, step="fit", progress=0.5)
+        assert runs.heartbeat(connection, made.run_id)
+        half = runs.get(connection, made.run_id)
+        assert (half.step, half.progress) == ("fit", 0.5)
+        runs.finish(connection, made.run_id, {"epochs": 3})
+        done = runs.get(connection, made.run_id)
+        assert (done.status, done.counts, done.finished) == ("succeeded", {"epochs": 3}, True)
+        assert not runs.heartbeat(connection, made.run_id)
+
+
+def test_second_run_of_a_pipeline_conflicts_until_the_first_ends(database: Database):
+    with database.begin() as connection:
+        first = runs.create(connection, "train")
+        runs.create(connection, "infer")
+        with pytest.raises(ConflictError) as caught:
+            runs.create(connection, "train")
+        assert caught.value.run_id == str(first.run_id)
+        runs.fail(connection, first.run_id, "no data")
+        assert runs.get(connection, first.run_id).error == "no data"
+        second = runs.create(connection, "train")
+        assert {run.run_id for run in runs.recent(connection, pipeline="train")} == {
+            first.run_id,
+            second.run_id,
+        }
+
+
+def test_finished_run_cannot_start_or_change(database: Database):
+    with database.begin() as connection:
+        run = runs.create(connection, "train")
+        runs.fail(connection, run.run_id, "stopped", status="cancelled")
+        runs.finish(connection, run.run_id)
+        assert runs.get(connection, run.run_id).status == "cancelled"
+        with pytest.raises(ConflictError, match="cancelled"):
+            runs.start(connection, run.run_id)
+        with pytest.raises(NotFoundError):
+            runs.start(connection, uuid.uuid4())
+
+
+def test_silent_run_is_stale_and_can_be_taken_up_again(database: Database):
+    with database.begin() as connection:
+        run = runs.start(connection, runs.create(connection, "train").run_id)
+        assert runs.stale(connection, silent_seconds=10) == []
+        connection.execute(text("UPDATE runs SET heartbeat_at = heartbeat_at - interval '11 seconds'"))
+        assert [one.run_id for one in runs.stale(connection, silent_seconds=10)] == [run.run_id]
+        again = runs.start(connection, run.run_id)
+        assert again.attempts == 2
+        assert again.started_at == run.started_at
+        assert runs.stale(connection, silent_seconds=10) == []
