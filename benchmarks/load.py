@@ -134,7 +134,8 @@ def bare_table(database: Database) -> Iterator[Connection]:
         connection.execute(text("DROP TABLE IF EXISTS bare"))
         connection.execute(
             text(
-                "CREATE TABLE bare (LIKE interactions INCLUDING IDENTITY INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
+                "CREATE TABLE bare "
+                "(LIKE interactions INCLUDING IDENTITY INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
             )
         )
         connection.commit()

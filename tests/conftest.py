@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
 from marquee.config import Settings
 from marquee.store.embedded import EmbeddedServer
 from marquee.store.postgres import Database
+
+# Times are no property of the code under test: a busy machine must not fail it.
+hypothesis.settings.register_profile("marquee", deadline=None)
+hypothesis.settings.load_profile("marquee")
 
 REPOSITORY = Path(__file__).parent.parent
 

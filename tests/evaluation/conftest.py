@@ -23,17 +23,17 @@ def make_interactions(seed: int = 0, n: int = 1200, n_users: int = 40, n_items: 
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def interactions() -> Interactions:
     return make_interactions()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[..., Interactions]:
     return make_interactions
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def catalog() -> Catalog:
     ids = np.arange(100, 190)  # ten of them have no rating
     genres = [[("Drama", "Comedy", "War", "Crime")[i] for i in {item % 4, item % 3}] for item in ids]

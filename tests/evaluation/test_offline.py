@@ -14,7 +14,7 @@ from marquee.data.split import split
 from marquee.errors import DataError
 from marquee.evaluation.offline import evaluate
 from marquee.evaluation.results import Evaluation
-from marquee.models.base import ModelConfig, Progress, Recommender
+from marquee.models.base import Progress, Recommender
 from marquee.models.popularity import Popularity, PopularityConfig
 
 fits: list[str] = []
@@ -209,7 +209,7 @@ def test_model_that_ranks_new_items_says_so(interactions, catalog):
 def test_model_without_config_is_not_cached(interactions, tmp_path):
     class Bare:
         def fit(self, interactions, catalog=None, **_):
-            self.model = Popularity(ModelConfig()) if False else Popularity().fit(interactions)
+            self.model = Popularity().fit(interactions)
 
         def recommend(self, histories, k=10):
             return self.model.recommend(histories, k)
@@ -236,7 +236,7 @@ def test_real_ratings_give_the_published_figures(realdata: Path):
             {
                 "item_id": movies["movie_id"],
                 "title": movies["title"].cast(pa.string()),
-                "genres": [genres.split("|") for genres in movies["genres"].to_pylist()],
+                "genres": [(genres or "").split("|") for genres in movies["genres"].to_pylist()],
                 "release_date": [date(year, 1, 1) if year else None for year in years],
             }
         )

@@ -72,7 +72,7 @@ def test_items_taken_out_of_the_input_are_made_up_for():
     seen = Histories.of_items([8, 9, 1])
     known = seen.where(seen.item_ids == 1)  # 8 and 9 are not in the catalogue
     lists = rank_histories(Fixed(8, 9, 1, 2, 3), known, Vocabulary([1, 2, 3]), seen=seen, k=3)
-    assert lists.tolist() == [[2, -1, -1]] or lists.tolist() == [[2, 3, -1]]
+    assert lists.tolist() == [[2, 3, -1]]
 
 
 def test_item_listed_twice_is_refused():
@@ -80,7 +80,7 @@ def test_item_listed_twice_is_refused():
         rank_histories(Fixed(1, 1), Histories.of_items([2]), Vocabulary([1, 2]))
 
 
-def test_history_items_outside_the_catalogue_do_not_reach_the_model(interactions):
+def test_history_items_outside_the_catalogue_do_not_reach_the_model(make):
     asked = []
 
     class Asking(Fixed):
@@ -88,7 +88,7 @@ def test_history_items_outside_the_catalogue_do_not_reach_the_model(interactions
             asked.append(histories)
             return super().recommend(histories, k)
 
-    window = split(interactions)[0]
+    window = split(make(n_items=500))[0]
     rank_window(Asking(100), window, [], None)
     catalogue = window.catalogue()
     assert (catalogue.index(window.histories.item_ids) < 0).any()

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from marquee import __version__
 from marquee.api import operations, recommendations
+from marquee.api import schemas as bodies
 from marquee.api.deps import Services, ServicesDep
 from marquee.api.edge import Edge
 from marquee.api.problems import http_problem, invalid_problem, problem_response
@@ -146,6 +147,9 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         return document  # FastAPI hands out the same document again
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"), Problem=problem)
+    for name, schema in schemas.items():
+        if "examples" in schema:  # FastAPI has dropped their nulls
+            schema["examples"] = getattr(bodies, name).model_config["json_schema_extra"]["examples"]
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         for part in (operation.get("requestBody", {}), *operation["responses"].values()):
             body = part.get("content", {}).get("application/json")

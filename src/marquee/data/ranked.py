@@ -85,8 +85,7 @@ def top_k(scores: Matrix, k: int) -> tuple[Index, Matrix]:
     order = np.argsort(-packed, axis=1, kind="stable")[:, :width]
     chosen = np.take_along_axis(packed, order, axis=1)
     indices[:, :width] = np.take_along_axis(source, order, axis=1)
-    values[:, :width] = np.where(np.isfinite(chosen), chosen, np.nan)
-    indices[:, :width][np.isnan(values[:, :width])] = -1
+    values[:, :width] = np.where(chosen > -np.inf, chosen, np.nan)
     return indices, values
 
 

@@ -142,7 +142,8 @@ def content_vectors(catalog: Catalog | None) -> CSR:
         (n_items + 1, n_facts) float32 CSR with rows of length 1 in the order of the catalog; rows without
         facts, and the last, -1, of an unknown item, are empty.
     """
-    return _with_unknown(tf_idf(_terms(catalog, ("genres", "keywords", "people"))))
+    terms = _terms(catalog, ("genres", "keywords", "people"))
+    return _with_unknown(tf_idf(terms) if terms.shape[0] else terms)
 
 
 def jaccard_distances(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,8 +6,10 @@ it stopped, also after a kill.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -63,7 +65,7 @@ def tune(
     """
     Search the space of a model's configuration.
 
-    The first trial is the default configuration. A trial under way when the time is up is finished.
+    The first trial is the default configuration. The trial under way when the time is up is finished.
 
     Args:
         model: the class; its `Config.search_space()` is searched.
@@ -103,7 +105,7 @@ def tune(
     study.sampler = optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=RANDOM_TRIALS)
     default = model.Config()
     windows = [window for window in split(interactions, protocol) if window.tuning]
-    if not study.trials:
+    if not done:
         study.enqueue_trial({name: _stored(getattr(default, name), space[name]) for name in space})
     left = None if trials is None else max(trials - done, 0)
     if left is not None:
@@ -125,8 +127,14 @@ def tune(
         progress.step({"ndcg_at_10": value})
         return value
 
+    deadline = perf_counter() + 60.0 * (minutes if minutes is not None else math.inf)
+
+    def stop_in_time(study: optuna.Study, _: object) -> None:
+        if perf_counter() >= deadline:
+            study.stop()
+
     if left != 0:
-        study.optimize(objective, n_trials=left, timeout=None if minutes is None else 60.0 * minutes)
+        study.optimize(objective, n_trials=left, callbacks=[stop_in_time])
     found = [
         Trial(trial.number, _values(trial.params, space), float(trial.values[0]))
         for trial in study.get_trials(deepcopy=False, states=finished)

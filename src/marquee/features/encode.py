@@ -70,7 +70,7 @@ def encode_items(
     if unknown:
         raise ValueError(f"Unknown kinds of term {unknown}; known: {[*FACTS, 'title', 'overview']}")
     if catalog is None or not len(items):
-        return Terms(CSR((len(items), 0), dtype=np.float32), ())
+        return Terms(CSR(np.zeros((len(items), 0), np.float32)), ())
     table = catalog.align(items)
     parts = [_pairs(table, kind) for kind in kinds]
     rows = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
@@ -80,7 +80,7 @@ def encode_items(
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     frequent = np.flatnonzero(np.bincount(matrix.indices, minlength=len(names)) >= min_items)
-    chosen = CSR(matrix[:, frequent])
+    chosen: CSR = matrix[:, frequent]
     chosen.sort_indices()
     return Terms(chosen, tuple(names[frequent].tolist()))
 

@@ -209,7 +209,7 @@ class Intake:
 
 
 def _derived_key() -> pl.Expr:
-    """The row's values as text; fractions as thousandths, so that no library's way to write floats matters."""
+    """The row's values as text; fractions in thousandths, whatever way a library writes floats."""
     values = [
         pl.col("user_id"),
         pl.col("item_id"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from marquee.data.schema import Index, Matrix
+from marquee.errors import ModelError
 from marquee.models._network import Adam, Network
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
@@ -45,7 +46,7 @@ class Schedule:
     Attributes:
         seed: of the weights and the order of the rows.
         learning_rate: of Adam.
-        batch_rows: rows of a step.
+        batch_rows, max_batch_rows: least and greatest number of rows of a step; it grows with the data.
         max_epochs, max_row_visits: end of training at the latest (at least one epoch).
         patience: epochs without a better validation loss before it ends.
         min_improvement: fall of the validation loss, in nats, that counts as better.
@@ -55,11 +56,16 @@ class Schedule:
     seed: int
     learning_rate: float
     batch_rows: int
+    max_batch_rows: int
     max_epochs: int
     max_row_visits: int
     patience: int
     min_improvement: float
     frequency_scales: tuple[float, ...]
+
+    def rows_of_step(self, n_rows: int) -> int:
+        """Rows of a step for so many training rows: about 256 steps an epoch."""
+        return min(n_rows, max(self.batch_rows, min(self.max_batch_rows, n_rows // 256)))
 
     def epochs(self, n_rows: int) -> int:
         """Epochs at most for so many training rows."""
@@ -73,7 +79,7 @@ def train(
     *,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], int]:
     """
     Train a network; it ends with the weights of the epoch of least validation loss.
 
@@ -86,12 +92,16 @@ def train(
         checkpoints: where to save each epoch and to resume from.
 
     Returns:
-        The metrics of each epoch.
+        The metrics of each epoch, and which (from 1) had the least validation loss.
+
+    Raises:
+        ModelError: the loss became infinite or NaN before it was ever better.
     """
     rows = parts["train"]
     rng = np.random.default_rng(schedule.seed)
-    batch = min(schedule.batch_rows, len(rows))
-    network.start(rng, batch_rows=batch, frequency_scales=schedule.frequency_scales)
+    network.start(
+        rng, batch_rows=schedule.rows_of_step(len(rows)), frequency_scales=schedule.frequency_scales
+    )
     counts = np.bincount(rows.labels, minlength=network.n_outputs)
     network.set_output_bias(np.log(np.maximum(counts, 1) / len(rows)))
     adam = Adam(network.parameters, network.gradient, schedule.learning_rate)
@@ -141,8 +151,12 @@ def train(
                 }
                 checkpoints.save(fingerprint, len(epochs), live, facts)
             progress.step(metrics)
+    if not best_epoch:
+        raise ModelError(
+            f"Training diverged: the losses are {epochs[-1]}.", fix="Lower learning_rate; check the inputs."
+        )
     network.restore(best["parameters"], best["running"])
-    return epochs
+    return epochs, best_epoch
 
 
 def evaluate(network: Network, rows: Rows) -> tuple[float, float]:

@@ -138,42 +138,56 @@ class Ials(Recommender):
 
     def _ridge(self, weights: Matrix, n_other: int) -> Vector:
         """(b,) λ f^ν of rows with these weights."""
-        frequency = weights.sum(axis=1) + self.config.unobserved_weight * n_other
-        ridge: Vector = (self.config.regularization * frequency**self.config.frequency_scaling).astype(
-            np.float32
-        )
-        return ridge
+        frequency = weights.sum(axis=1) + np.float32(self.config.unobserved_weight * n_other)
+        scaled = frequency ** np.float32(self.config.frequency_scaling)
+        return np.asarray(np.float32(self.config.regularization) * scaled, dtype=np.float32)
 
     def _half_step(self, target: Matrix, other: Matrix, chunks: "list[_Chunk]") -> None:
         """Improve `target` (n, d) in place with `other` (m, d) fixed."""
         G = np.float32(self.config.unobserved_weight) * (other.T @ other)
         for chunk in chunks:
-            E = other[chunk.columns]  # (b, length, d)
-            ridge = self._ridge(chunk.weights, len(other))[:, None]
-            x = target[chunk.rows]
+            target[chunk.rows] = _conjugate_gradient(
+                target[chunk.rows],
+                other[chunk.columns],
+                chunk.weights,
+                G,
+                self._ridge(chunk.weights, len(other))[:, None],
+                self.config.cg_steps,
+            )
 
-            def product(
-                p: Matrix, E: Float32 = E, ridge: Matrix = ridge, w: Matrix = chunk.weights
-            ) -> Matrix:
-                """A p for each row: α₀ G p + Σ w (e·p) e + ridge p."""
-                predicted = (E @ p[:, :, None])[:, :, 0] * w
-                out: Matrix = (predicted[:, None, :] @ E)[:, 0]
-                out += p @ G
-                out += ridge * p
-                return out
 
-            r = (chunk.weights[:, None, :] @ E)[:, 0] - product(x)
-            p, energy = r.copy(), np.einsum("bd,bd->b", r, r)
-            for _ in range(self.config.cg_steps):
-                Ap = product(p)
-                # A row that has converged has p = 0 and stays where it is.
-                step = energy / np.maximum(np.einsum("bd,bd->b", p, Ap), 1e-30)
-                x += step[:, None] * p
-                r -= step[:, None] * Ap
-                new_energy = np.einsum("bd,bd->b", r, r)
-                p = r + (new_energy / np.maximum(energy, 1e-30))[:, None] * p
-                energy = new_energy
-            target[chunk.rows] = x
+def _conjugate_gradient(x: Matrix, E: Float32, w: Matrix, G: Matrix, ridge: Matrix, steps: int) -> Matrix:
+    """
+    Rows nearer to the solution of (G + Σ w e eᵀ + ridge) x = Σ w e, from where they are.
+
+    Args:
+        x: (b, d) start.
+        E: (b, length, d) the vectors e of each row.
+        w: (b, length).
+        G: (d, d), shared.
+        ridge: (b, 1).
+        steps: at d steps the solution is exact.
+    """
+
+    def product(p: Matrix) -> Matrix:
+        predicted = np.matmul(E, p[:, :, None])[:, :, 0] * w
+        out = np.matmul(predicted[:, None, :], E)[:, 0]
+        out += p @ G
+        out += ridge * p
+        return np.asarray(out, dtype=np.float32)
+
+    r = np.matmul(w[:, None, :], E)[:, 0] - product(x)
+    p, energy = r, np.einsum("bd,bd->b", r, r)
+    for _ in range(steps):
+        Ap = product(p)
+        # A row that has converged has p = 0 and stays where it is.
+        step = energy / np.maximum(np.einsum("bd,bd->b", p, Ap), 1e-30)
+        x = x + step[:, None] * p
+        r = r - step[:, None] * Ap
+        new_energy = np.einsum("bd,bd->b", r, r)
+        p = r + (new_energy / np.maximum(energy, 1e-30))[:, None] * p
+        energy = new_energy
+    return x
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -40,6 +40,8 @@ class MarkovConfig(RecencyConfig):
         30.0, "Added to the number of times an item was followed.", low=0.0, high=100.0
     )
 
+    newest_rows: int = tunable(5_000_000, "Rows of the fit data that are counted, the newest; bounds memory.")
+
     def __post_init__(self) -> None:
         if self.window < 1:
             raise ValueError(f"window must be at least 1, not {self.window}")
@@ -62,22 +64,24 @@ class Markov(Recommender):
         self._set_items(rows)
         n_items = len(self.items)
         weights = training_matrix(rows, self.items, self.config)  # (n_users, n_items)
+        user_ids = np.unique(rows.user_ids)
         norms = np.bincount(weights.indices, weights.data.astype(np.float64) ** 2, minlength=n_items)
         self._popularity = (norms / max(norms.max(initial=0.0), 1e-12)).astype(np.float32)
-        rows = rows.take(np.lexsort((rows.item_ids, rows.timestamps, rows.user_ids)))
-        users = np.unique(rows.user_ids, return_inverse=True)[1]
+        rows = rows.sorted().take(slice(-self.config.newest_rows, None))
+        rows = rows.take(np.argsort(rows.user_ids, kind="stable"))
+        users = np.searchsorted(user_ids, rows.user_ids)
         column = self.items.index(rows.item_ids)
         # A row of the fit data weighs what it weighs elsewhere: its age and rating.
         value = np.asarray(weights[users, column]).ravel().astype(np.float32)
-        counts = CSR((n_items, n_items), dtype=np.float32)
+        shape = (n_items, n_items)
+        counts: CSR = CSR((np.empty(0, np.float32), (np.empty(0, np.int64),) * 2), shape=shape)
         progress.total(self.config.window, "steps")
         for step in range(1, self.config.window + 1):
             follows = (users[step:] == users[:-step]) & (rows.timestamps[step:] > rows.timestamps[:-step])
             decay = np.float32(0.5 ** ((step - 1) / self.config.step_half_life))
             pairs = (column[:-step][follows], column[step:][follows])
-            counts += CSR(
-                (decay * value[:-step][follows] * value[step:][follows], pairs), shape=counts.shape
-            )
+            weight = decay * value[:-step][follows] * value[step:][follows]
+            counts = (counts + CSR((weight, pairs), shape=shape)).tocsr()
             progress.step()
         total = np.asarray(counts.sum(axis=1)).ravel() + self.config.smoothing
         counts.data /= np.repeat(total, np.diff(counts.indptr)).astype(np.float32) + np.float32(1e-12)

@@ -22,7 +22,7 @@ from marquee.data.schema import Event, Index, Matrix
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import DataError, ModelError, NotFittedError
 from marquee.models._network import Network
-from marquee.models._training import Rows, Schedule, evaluate, train
+from marquee.models._training import Rows, Schedule, train
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
 from marquee.models.checkpoints import Checkpoints
 
@@ -74,10 +74,11 @@ class MlpConfig(ModelConfig):
         log=True,
     )
     learning_rate: float = tunable(2e-3, "Step size of Adam.", low=1e-4, high=1e-2, log=True)
-    batch_rows: int = tunable(32, "Rows of a training step.", choices=(32, 64, 128, 256))
+    batch_rows: int = tunable(32, "Rows of a training step at least.", choices=(32, 64, 128))
+    max_batch_rows: int = tunable(256, "Rows of a training step at most; steps grow with the data.")
     max_epochs: int = tunable(60, "Epochs at most.")
     max_row_visits: int = tunable(
-        1_000_000, "Rows seen in all epochs together at most: bounds the time of large data."
+        300_000, "Rows seen in all epochs together at most: bounds the time of large data."
     )
     patience: int = tunable(6, "Epochs without a better validation loss before training stops.")
     min_improvement: float = tunable(0.001, "Fall of the validation loss, in nats, that counts as better.")
@@ -93,6 +94,11 @@ class MlpConfig(ModelConfig):
             self.validation_fraction + self.test_fraction >= 1
         ):
             raise ValueError("validation_fraction and test_fraction must be ≥ 0 and leave rows to train on")
+        if not self.hidden:
+            raise ValueError("hidden must name at least one layer")
+        for name in ("frequencies", "batch_rows", "max_epochs", "patience", "history_events"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 class Mlp(Recommender):
@@ -160,17 +166,18 @@ class Mlp(Recommender):
             for chosen in [(part_of_row == part) & known]
         }
         network = self._new_network()
-        self.epochs = train(network, parts, self._schedule(), progress=progress, checkpoints=checkpoints)
-        self._network = network
+        self.epochs, best = train(
+            network, parts, self._schedule(), progress=progress, checkpoints=checkpoints
+        )
+        # A network of its own lets go of the buffers of training.
+        self._network = self._new_network().restore(network.parameters, network.running)
         self.report = {
             **{f"{name}_rows": len(part) for name, part in parts.items()},
             "left_out_rows": int((~known).sum()),
             "epochs": len(self.epochs),
+            "best_epoch": best,
+            **self.epochs[best - 1],
         }
-        for name, part in parts.items():
-            if len(part):
-                loss, accuracy = evaluate(network, part)
-                self.report |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
         return self
 
     def predict(
@@ -272,6 +279,7 @@ class Mlp(Recommender):
             config.seed,
             config.learning_rate,
             config.batch_rows,
+            config.max_batch_rows,
             config.max_epochs,
             config.max_row_visits,
             config.patience,

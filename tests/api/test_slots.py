@@ -1,0 +1,175 @@
+import asyncio
+import time
+
+import psycopg
+import pytest
+
+from marquee.config import Settings
+
+pytestmark = pytest.mark.integration
+
+DEADLINE_SECONDS = 30
+VIEWING = {"user_id": 1, "content_id": 1001, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
+
+
+async def eventually(condition):
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        await asyncio.sleep(0.02)
+
+
+async def health(client):
+    return (await client.get("/health")).json()
+
+
+async def prediction(client):
+    response = await client.post("/predict", json=VIEWING)
+    assert response.status_code == 200
+    return response
+
+
+async def test_new_deployment_is_served_without_a_restart(deployed, deploy, client, trained):
+    before = (await prediction(client)).json()
+    ref = deploy(trained.other_mlp, "predictor", "champion")
+
+    async def swapped():
+        await prediction(client)  # no request fails on the way
+        return (await health(client))["predictor"] == f"mlp/{ref.version}"
+
+    await eventually(swapped)
+    assert (await prediction(client)).json() != before
+
+
+async def test_first_deployment_ends_the_503(catalogue, client, deploy, trained):
+    assert (await client.post("/predict", json=VIEWING)).status_code == 503
+    deploy(trained.mlp, "predictor")
+
+    async def answers():
+        return (await client.post("/predict", json=VIEWING)).status_code == 200
+
+    await eventually(answers)
+    assert (await health(client))["champion"] is None
+
+
+async def test_rollback_to_the_former_bundle_brings_its_answers_back(
+    deployed, deploy, client, services, trained
+):
+    before = (await prediction(client)).json()
+    deploy(trained.other_mlp, "predictor")
+    await services.probe()
+    assert (await prediction(client)).json() != before
+    deploy(trained.mlp, "predictor")
+    await services.probe()
+    assert (await prediction(client)).json() == before
+
+
+async def test_corrupt_bundle_is_refused_and_the_old_one_stays(
+    deployed, deploy, client, services, trained, settings
+):
+    before = (await prediction(client)).json()
+    ref = deploy(trained.other_mlp, "predictor")
+    folder = (settings.paths.objects / ref.key).parent
+    arrays = next(path for path in folder.iterdir() if path.name.endswith(".safetensors"))
+    content = bytearray(arrays.read_bytes())
+    content[-1] ^= 0xFF
+    arrays.unlink()
+    arrays.write_bytes(content)
+    await services.probe()
+    answer = await health(client)
+    assert answer["status"] == "degraded"
+    assert answer["lacks"] == ["predictor: newest bundle refused"]
+    assert answer["predictor"] == f"mlp/{deployed.version}"
+    assert (await prediction(client)).json() == before
+
+
+async def test_slot_recovers_from_a_refused_bundle_by_the_next_deployment(
+    deployed, deploy, client, services, trained
+):
+    deploy(trained.popularity, "predictor")  # which only an mlp can fill
+    await services.probe()
+    assert (await health(client))["lacks"] == ["predictor: newest bundle refused"]
+    deploy(trained.other_mlp, "predictor")
+    await services.probe()
+    answer = await health(client)
+    assert answer["status"] == "ok"
+
+
+async def test_champion_may_be_any_model(deployed, deploy, client, services, trained):
+    ref = deploy(trained.popularity, "champion")
+    await services.probe()
+    answer = await health(client)
+    assert answer["status"] == "ok"
+    assert answer["champion"] == f"popularity/{ref.version}"
+    assert answer["predictor"] == f"mlp/{deployed.version}"
+
+
+@pytest.fixture
+def outage(postgres, database_url):
+    """Take the database away and give it back."""
+    name = database_url.partition("/test_")[2].partition("?")[0]
+
+    def switch(*, up: bool) -> None:
+        with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE test_{name} ALLOW_CONNECTIONS {str(up).lower()}")
+            if not up:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                    [f"test_{name}"],
+                )
+
+    yield switch
+    switch(up=True)
+
+
+async def test_without_the_database_answers_go_on_and_say_so(deployed, client, outage):
+    before = (await prediction(client)).json()
+    outage(up=False)
+    for _ in range(3):
+        response = await prediction(client)
+        assert response.headers["x-marquee-degraded"] == "database"
+        assert response.json() == before
+    answer = await health(client)
+    assert (answer["status"], answer["database"], answer["lacks"]) == (
+        "degraded",
+        "unreachable",
+        ["database"],
+    )
+    assert (await client.get("/available-content-ids")).status_code == 200
+    latest = await client.get("/latest-recommendations", params={"k": 3})
+    assert latest.headers["x-marquee-degraded"] == "database"
+    assert len(latest.json()["recent_recommendations"]) == 3
+    assert (await client.get("/info")).json()["items"] is None
+    for response in (await client.post("/run/prepare-data"), await client.get("/v1/runs")):
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+        assert response.json()["type"] == "/problems/store-unavailable"
+    outage(up=True)
+
+    async def well():
+        return (await health(client))["status"] == "ok"
+
+    await eventually(well)
+    assert "x-marquee-degraded" not in (await prediction(client)).headers
+
+
+async def test_without_database_and_model_latest_recommendations_are_503(client, outage):
+    outage(up=False)
+    assert (await client.get("/latest-recommendations")).status_code == 503
+
+
+async def test_database_that_does_not_answer_in_time_is_done_without(
+    deployed, settings, database_url, running
+):
+    hasty = Settings(home=settings.home, database=settings.database, api={"database_seconds": 0.3})
+    async with running(hasty) as (client, _):
+        with psycopg.connect(database_url) as blocker:
+            blocker.execute("LOCK TABLE predictions")
+            response = await prediction(client)
+            assert response.headers["x-marquee-degraded"] == "database"
+            blocker.rollback()
+
+        async def kept():
+            return "x-marquee-degraded" not in (await prediction(client)).headers
+
+        await eventually(kept)
