@@ -31,7 +31,7 @@ Deploy = Callable[..., BundleRef]
 Running = Callable[[Settings], AbstractAsyncContextManager[tuple[httpx.AsyncClient, FastAPI]]]
 
 N_ITEMS = 60
-FIRST_ID = 1001
+FIRST_ID = 27205
 WITHOUT_POSTER = FIRST_ID
 
 

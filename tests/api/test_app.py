@@ -20,7 +20,7 @@ from marquee.errors import MarqueeError
 
 pytestmark = pytest.mark.integration
 
-VIEWING = {"user_id": 1, "content_id": 1001, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
+VIEWING = {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=8),

@@ -10,7 +10,7 @@ from marquee.store.repositories.interactions import NewEvent
 
 pytestmark = pytest.mark.integration
 
-FIRST_ID, N_ITEMS = 1001, 60
+FIRST_ID, N_ITEMS = 27205, 60
 VIEWING = {"user_id": 1, "content_id": FIRST_ID, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
 
 
@@ -32,8 +32,8 @@ async def test_available_contents_have_title_and_poster(deployed, trained, clien
     contents = (await client.get("/available-contents")).json()["available_contents"]
     assert [film["content_id"] for film in contents] == trained.mlp.items.ids.tolist()
     by_id = {film["content_id"]: film for film in contents}
-    assert by_id[FIRST_ID] == {"content_id": FIRST_ID, "title": "Film 1001", "poster_url": None}
-    assert by_id[1002]["poster_url"] == "https://image.tmdb.org/t/p/w500/poster1002.jpg"
+    assert by_id[FIRST_ID] == {"content_id": FIRST_ID, "title": "Film 27205", "poster_url": None}
+    assert by_id[27206]["poster_url"] == "https://image.tmdb.org/t/p/w500/poster27206.jpg"
 
 
 async def test_prediction_has_k_distinct_cards_without_the_film_itself(deployed, client):
@@ -150,12 +150,12 @@ async def test_latest_recommendations_take_cards_of_other_items_from_the_catalog
             rating=None,
             watch_seconds=None,
             popularity=None,
-            item_ids=[1002, 424242],
+            item_ids=[27206, 424242],
             scores=[0.5, 0.4],
             bundle="older",
         )
     latest = (await client.get("/latest-recommendations")).json()["recent_recommendations"]
-    assert [film["title"] for film in latest] == ["Film 1002"]
+    assert [film["title"] for film in latest] == ["Film 27206"]
 
 
 async def test_latest_recommendations_of_an_empty_database_are_empty(client):

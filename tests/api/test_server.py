@@ -107,7 +107,7 @@ def test_taken_port_is_named(settings, port):
 
 
 def test_foreign_address_is_named(settings, port):
-    with pytest.raises(ConfigError, match="192.0.2.1"):
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
         serve(Settings(home=settings.home, host="192.0.2.1", port=port, database=settings.database))
 
 

@@ -9,7 +9,7 @@ from marquee.config import Settings
 pytestmark = pytest.mark.integration
 
 DEADLINE_SECONDS = 30
-VIEWING = {"user_id": 1, "content_id": 1001, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
+VIEWING = {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
 
 
 async def eventually(condition):

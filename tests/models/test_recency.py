@@ -34,7 +34,7 @@ def test_training_row_of_one_half_life_has_half_the_square():
     np.testing.assert_allclose(X**2, [[0.5, 1.0, 0.0]], rtol=1e-6)
 
 
-def test_of_a_repeated_pair_the_newest_counts():
+def test_of_a_repeated_pair_the_largest_counts():
     """Watching again makes it fresh, and it counts once."""
     day = MICROSECONDS_PER_DAY
     rows = Interactions.of([1, 1, 1], [10, 10, 20], [30 * day, 0, 30 * day])

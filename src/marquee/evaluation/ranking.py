@@ -28,7 +28,7 @@ from marquee.data.vocabulary import Vocabulary
 from marquee.errors import ModelError
 from marquee.evaluation.metrics import listed_in
 from marquee.evaluation.slices import CUTS
-from marquee.models.base import SCORE_ROWS, Progress, Recommender, silent
+from marquee.models.base import Progress, Recommender, silent
 
 __all__ = [
     "K",
@@ -45,6 +45,8 @@ __all__ = [
 
 K: Final = 20
 """Length of the judged lists."""
+SCORE_CELLS: Final = 2**24
+"""Scores held at a time where they must be put in another order."""
 SOURCES: Final = ("data", "evaluation", "features", "models", "recommend")
 """The packages whose code can change a list."""
 
@@ -263,8 +265,9 @@ def _realigned(model: Recommender, histories: Histories, catalogue: Vocabulary, 
     column = model.items.index(items.ids)
     known = column >= 0
     blocks = []
-    for start in range(0, max(len(histories), 1), SCORE_ROWS):
-        block = histories.take(slice(start, start + SCORE_ROWS))
+    step = max(SCORE_CELLS // max(len(items), 1), 16)
+    for start in range(0, max(len(histories), 1), step):
+        block = histories.take(slice(start, start + step))
         scores = np.full((len(block), len(items)), -np.inf, dtype=np.float32)
         scores[:, known] = model.score(block)[:, column[known]]
         index = items.index(block.item_ids)

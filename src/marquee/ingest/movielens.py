@@ -91,7 +91,7 @@ def ingest_movielens(
         links: file with `movie_id` and `tmdb_id` (and perhaps `title`, `genres`); default: `links.csv` or
             `links.parquet`, where there is one.
         facts: file with TMDB facts by `tmdb_id`: titles, posters, overviews; default: none.
-        source: name of this set of users: give each edition its own, their user ids mean different people.
+        source: its name in the tables. User ids of two editions mean different people: keep them apart.
 
     Raises:
         SchemaError: no ratings there, or a file is not as it should be.

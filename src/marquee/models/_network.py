@@ -122,7 +122,7 @@ class Network:
         weights, d_weights, d_bias = self._layers[-2], self._d_layers[-2], self._d_layers[-1]
         delta = self._logits  # (batch_rows, n_outputs), now d loss / d logits
         np.matmul(below.T, delta, out=d_weights)
-        np.add.reduce(delta, axis=0, out=d_bias)
+        np.matmul(self._ones, delta, out=d_bias)
         for layer in reversed(range(len(self.hidden))):
             np.matmul(delta, weights.T, out=self._deltas[layer])
             delta = self._deltas[layer]
@@ -193,6 +193,8 @@ class Network:
         self._logits = np.empty((rows, self.n_outputs), dtype)
         self._row = np.empty((rows, 1), dtype)
         self._row_index = np.arange(rows)
+        self._ones = np.ones(rows, dtype)  # sums over rows are products: faster than reductions
+        self._shares = np.full(rows, 1 / rows, dtype)
 
     def _embed(self, values: Floats, missing: Floats) -> None:
         np.multiply(values[:, :, None], self._frequencies, out=self._angles)
@@ -213,8 +215,7 @@ class Network:
         inverse, slope = self._vectors[layer][:2]
         rows = self.batch_rows
         np.matmul(below, weights, out=centred)
-        np.add.reduce(centred, axis=0, out=mean)
-        np.multiply(mean, 1 / rows, out=mean)
+        np.matmul(self._shares, centred, out=mean)
         np.subtract(centred, mean, out=centred)
         np.einsum("ij,ij->j", centred, centred, out=variance)
         np.multiply(variance, 1 / rows, out=inverse)
@@ -241,9 +242,9 @@ class Network:
         centred, scratch = self._centred[layer], self._scratch[layer]
         inverse, slope, first, second = self._vectors[layer]
         # ReLU's derivative as 0.0 and 1.0: a product of floats is faster than one with a mask.
-        np.sign(self._activations[layer], out=scratch)
+        np.greater(self._activations[layer], 0, out=scratch)
         np.multiply(delta, scratch, out=delta)
-        np.add.reduce(delta, axis=0, out=d_shift)
+        np.matmul(self._ones, delta, out=d_shift)
         np.einsum("ij,ij->j", delta, centred, out=d_scale)
         np.multiply(d_scale, inverse, out=d_scale)
         np.multiply(d_scale, inverse, out=first)

@@ -30,8 +30,8 @@ __all__ = [
     "tunable",
 ]
 
-SCORE_CELLS = 2**22
-"""Scores made at a time by `recommend`: bounds the dense (rows, n_items) block, and keeps it near the cache."""
+SCORE_ROWS = 256
+"""Histories scored at a time by `recommend`: bounds the dense (rows, n_items) block near the cache."""
 
 
 class Progress:
@@ -221,10 +221,9 @@ class Recommender(ABC):
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         batch = histories if isinstance(histories, Histories) else Histories.of_items(histories)
-        rows = max(SCORE_CELLS // max(len(self.items), 1), 16)
         parts = [
-            self._recommend_block(batch.take(slice(start, start + rows)), k, exclude_history)
-            for start in range(0, max(len(batch), 1), rows)
+            self._recommend_block(batch.take(slice(start, start + SCORE_ROWS)), k, exclude_history)
+            for start in range(0, max(len(batch), 1), SCORE_ROWS)
         ]
         return RankedItems(
             np.concatenate([part.item_ids for part in parts]), np.concatenate([part.scores for part in parts])

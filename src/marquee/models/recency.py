@@ -54,7 +54,7 @@ def training_matrix(rows: Interactions, items: Vocabulary, config: RecencyConfig
     User × item matrix of the fit data.
 
     The value is the square root of the decay, so that a pair of rows counts their (geometric) mean
-    decay in the Gram matrix, times the liking; of a repeated pair the newest counts.
+    decay in the Gram matrix, times the liking; of a repeated pair the largest counts.
 
     Returns:
         (n_users, n_items) float32 CSR with sorted indices, users in the order of their id.
@@ -66,16 +66,14 @@ def training_matrix(rows: Interactions, items: Vocabulary, config: RecencyConfig
         age_days = (rows.timestamps.max(initial=0) - rows.timestamps) / MICROSECONDS_PER_DAY
         decay = np.exp2(-0.5 * age_days / config.training_half_life_days)
         values *= np.maximum(decay, LEAST_WEIGHT).astype(np.float32)
-    shape = (len(users), len(items))
-    matrix = CSR((values, (row, column)), shape=shape)
-    matrix.sum_duplicates()
-    if matrix.nnz < len(rows):
-        order = np.lexsort((values, rows.timestamps, column, row))
-        row, column, values = row[order], column[order], values[order]
-        newest = np.append((np.diff(row) != 0) | (np.diff(column) != 0), True)
-        matrix = CSR((values[newest], (row[newest], column[newest])), shape=shape)
-        matrix.sum_duplicates()
-    return matrix
+    cells = row * len(items) + column
+    order = np.argsort(cells, kind="stable")
+    cells = cells[order]
+    first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
+    row, column = np.divmod(cells[first], max(len(items), 1))
+    indptr = np.append(0, np.cumsum(np.bincount(row, minlength=len(users))))
+    largest = np.maximum.reduceat(values[order], first) if len(first) else values
+    return CSR((largest, column, indptr), shape=(len(users), len(items)))
 
 
 def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfig) -> CSR:

@@ -184,9 +184,7 @@ class PairFeatures:
             [
                 np.log1p(known.lengths),
                 np.where(has, np.log1p((newest - oldest) / MICROSECONDS_PER_DAY), np.nan),
-                np.where(
-                    has, np.log1p(np.maximum(known.as_of - newest, 0) / MICROSECONDS_PER_DAY), np.nan
-                ),
+                np.where(has, np.log1p(np.maximum(known.as_of - newest, 0) / MICROSECONDS_PER_DAY), np.nan),
                 np.log1p(np.bincount(owner[recent], minlength=n)),
                 user_popularity,
                 mean(watch_age),
@@ -387,9 +385,7 @@ def _franchises(catalog: Catalog | None, items: Vocabulary) -> CSR:
         return CSR((len(items), 0), dtype=np.float32)
     table = catalog.align(items)
     keys: list[str] = []
-    for collection, title in zip(
-        table["collection_id"].to_pylist(), table["title"].to_pylist(), strict=True
-    ):
+    for collection, title in zip(table["collection_id"].to_pylist(), table["title"].to_pylist(), strict=True):
         if collection is not None:
             keys.append(f"#{collection}")
             continue

@@ -306,22 +306,11 @@ def _initialise(binaries: Path, account: _Account, data: Path) -> None:
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(mode=0o700)
     _own(data.parent, account)
-    # One call for the whole file system instead of a thousand for the files, where there is such a call.
-    sync = ["--sync-method=syncfs"] if LINUX else []
+    options = ["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=reject"]
+    if LINUX:  # one call for the whole file system instead of a thousand for the files
+        options.append("--sync-method=syncfs")
     result = subprocess.run(
-        account.command(
-            binaries / "initdb",
-            "-D",
-            made,
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "--auth-local=trust",
-            "--auth-host=reject",
-            *sync,
-        ),
+        account.command(binaries / "initdb", "-D", made, *options),
         capture_output=True,
         text=True,
         cwd=data.parent,

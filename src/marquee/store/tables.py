@@ -261,7 +261,9 @@ deployments = Table(
     Column("deployed_by", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("gate_report", JSONB),
+    Column("run_id", UUID(as_uuid=True)),  # that deployed it: a run that is repeated deploys once
     _now("created_at"),
+    UniqueConstraint("run_id", "slot"),
     _one_of("slot", ["predictor", "champion", "challenger", "shadow"]),
     Index("deployments_slot_deployment_id_idx", "slot", "deployment_id"),
 )

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from sqlalchemy import Connection, Select, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from marquee.store.tables import deployments
 
-__all__ = ["Deployment", "Slot", "append", "current", "current_all", "history", "previous"]
+__all__ = ["Deployment", "Slot", "append", "current", "current_all", "history", "of_run", "previous"]
 
 Slot = Literal["predictor", "champion", "challenger", "shadow"]
 
@@ -25,6 +26,7 @@ class Deployment:
         digest: its SHA-256, hexadecimal.
         version: of the model in the tracker, where it is tracked.
         gate_report: the comparison that let it pass, None where there was no gate.
+        run_id: the pipeline run that put it there, None where a person did.
     """
 
     deployment_id: int
@@ -36,6 +38,7 @@ class Deployment:
     deployed_by: str
     reason: str
     gate_report: dict[str, Any] | None
+    run_id: UUID | None
     created_at: datetime
 
 
@@ -50,8 +53,9 @@ def append(
     reason: str,
     version: str | None = None,
     gate_report: Mapping[str, Any] | None = None,
+    run_id: UUID | None = None,
 ) -> Deployment:
-    """Put a bundle in a slot."""
+    """Put a bundle in a slot; a run may do so once per slot."""
     row = connection.execute(
         insert(deployments)
         .values(
@@ -63,6 +67,7 @@ def append(
             deployed_by=deployed_by,
             reason=reason,
             gate_report=None if gate_report is None else dict(gate_report),
+            run_id=run_id,
         )
         .returning(*deployments.c)
     ).one()
@@ -83,6 +88,12 @@ def current_all(connection: Connection) -> dict[str, Deployment]:
         .order_by(deployments.c.slot, deployments.c.deployment_id.desc())
     )
     return {row.slot: Deployment(**row._mapping) for row in connection.execute(query)}
+
+
+def of_run(connection: Connection, run_id: UUID) -> list[Deployment]:
+    """What a pipeline run has deployed."""
+    query = select(deployments).where(deployments.c.run_id == run_id).order_by(deployments.c.deployment_id)
+    return [Deployment(**row._mapping) for row in connection.execute(query)]
 
 
 def previous(connection: Connection, slot: Slot) -> Deployment | None:

@@ -161,8 +161,10 @@ CREATE TABLE deployments (
     deployed_by text NOT NULL,
     reason text NOT NULL,
     gate_report jsonb,
+    run_id uuid,
     created_at timestamptz DEFAULT now() NOT NULL,
     CONSTRAINT deployments_pkey PRIMARY KEY (deployment_id),
+    CONSTRAINT deployments_run_id_slot_key UNIQUE (run_id, slot),
     CONSTRAINT deployments_slot_check CHECK (slot IN ('predictor', 'champion', 'challenger', 'shadow'))
 );
 CREATE INDEX deployments_slot_deployment_id_idx ON deployments (slot, deployment_id);

@@ -1,0 +1,1 @@
+"""PostgreSQL and the object store: everything that outlives a process."""

@@ -1,0 +1,110 @@
+"""docs/api.md, executed: every curl in it is sent to the real application."""
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from marquee.api.problems import INTERNAL, INVALID, KINDS, METHOD, TOO_LARGE, UNKNOWN_PATH
+from marquee.store.repositories import runs
+
+pytestmark = pytest.mark.integration
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+EXAMPLE = re.compile(
+    r"```sh\n(?P<command>curl .*?)```\n\n```json (?P<status>\d+)\n(?P<answer>.*?)```", re.DOTALL
+)
+RUN_ID = UUID("0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11")
+
+
+@dataclass(frozen=True)
+class Example:
+    method: str
+    path: str
+    body: str | None
+    headers: dict[str, str]
+    status: int
+    answer: object
+
+
+def examples() -> list[Example]:
+    found = []
+    for match in EXAMPLE.finditer(PAGE):
+        words = iter(shlex.split(match["command"].replace("\\\n", " "))[1:])
+        method, path, body, headers = None, "", None, {}
+        for word in words:
+            if word == "-X":
+                method = next(words)
+            elif word == "-d":
+                body = next(words)
+            elif word == "-H":
+                name, _, value = next(words).partition(": ")
+                headers[name] = value
+            else:
+                path = word.removeprefix("http://localhost:8000")
+        method = method or ("GET" if body is None else "POST")
+        found.append(Example(method, path, body, headers, int(match["status"]), json.loads(match["answer"])))
+    return found
+
+
+def assert_same_shape(documented, real, where="answer"):
+    """Same keys and kinds of values; null may stand for anything, and lists are alike in their first entry."""
+    if documented is None or real is None:
+        return
+    if isinstance(documented, bool | str) or not isinstance(documented, int | float):
+        assert type(documented) is type(real), where
+    else:
+        assert isinstance(real, int | float), where
+    if isinstance(documented, dict):
+        assert documented.keys() == real.keys(), where
+        for name in documented:
+            if name not in {"parameters", "counts"}:
+                assert_same_shape(documented[name], real[name], f"{where}.{name}")
+    elif isinstance(documented, list) and documented:
+        assert real, f"{where} is empty"
+        assert_same_shape(documented[0], real[0], f"{where}[0]")
+
+
+async def test_every_documented_curl_gives_the_documented_answer(deployed, worker, client, database):
+    shown = examples()
+    assert len(shown) == PAGE.count("```sh") >= 14
+    running = [example for example in shown if example.path.startswith("/v1/runs")]
+    others = [example for example in shown if not example.path.startswith("/v1/runs")]
+    await worker()
+    for example in others:
+        await check(client, example)
+    with database.begin() as connection:
+        runs.create(connection, "train", {"model": "mlp"}, run_id=RUN_ID)
+        runs.start(connection, RUN_ID)
+        for example in running:
+            connection.commit()
+            await check(client, example)
+
+
+async def check(client, example):
+    response = await client.request(
+        example.method, example.path, content=example.body, headers=example.headers
+    )
+    assert response.status_code == example.status, (example, response.text)
+    assert_same_shape(example.answer, response.json(), f"{example.method} {example.path}")
+    if example.status >= 400:
+        assert response.json() == example.answer
+
+
+def test_every_kind_of_problem_is_in_the_table():
+    kinds = {*KINDS.values(), INTERNAL, INVALID, METHOD, TOO_LARGE, UNKNOWN_PATH}
+    rows = set(re.findall(r"^\| (\d+) \| `(/problems/[a-z-]+)` \|", PAGE, re.MULTILINE))
+    assert rows == {(str(kind.status), kind.type) for kind in kinds}
+
+
+def test_every_operation_is_documented(tmp_path):
+    from marquee.api.app import create_app
+    from marquee.config import Settings
+
+    document = create_app(Settings(home=tmp_path)).openapi()
+    wanted = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert set(re.findall(r"^### (\w+ /\S*)$", PAGE, re.MULTILINE)) == wanted
