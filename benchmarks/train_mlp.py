@@ -6,8 +6,8 @@ Training throughput of the NumPy network against its peers, on one core, in one 
 Same layers (256, 256 → 200 classes), batches of 32 rows, Adam, float32. scikit-learn's `MLPClassifier` is
 given the embedded features, since it has neither the periodic embedding nor batch normalisation; PyTorch
 (eager, CPU) trains all of it. PyTorch is no dependency of Marquee: it runs under `--torch-python`, or in a
-virtual environment made for this run. The contenders take turns; the fastest turn of each counts, in seconds of
-processor time, so that other processes disturb little.
+virtual environment made for this run. The contenders take turns; the fastest turn of each counts, in
+seconds of processor time, so that other processes disturb little.
 """
 
 import os

@@ -1,8 +1,9 @@
 """A small trained predictor, and the real application on a fresh database."""
 
+import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from marquee.data import Catalog, Interactions
 from marquee.models.base import Recommender
 from marquee.models.mlp import Mlp, MlpConfig
 from marquee.models.popularity import Popularity
+from marquee.pipelines.worker import run_worker
 from marquee.simulate import Audience, AudienceConfig
 from marquee.store import bundles
 from marquee.store.bundles import BundleRef
@@ -31,6 +33,18 @@ Deploy = Callable[..., BundleRef]
 Running = Callable[[Settings], AbstractAsyncContextManager[tuple[httpx.AsyncClient, FastAPI]]]
 
 N_ITEMS = 60
+PIPELINES_SOURCE = """
+from marquee.errors import DataError
+
+
+def succeed(context):
+    context.progress("count", 1, 2)
+    return {"rows": 3}
+
+
+def fail(context):
+    raise DataError("There are no interactions.", fix="Ingest some.")
+"""
 FIRST_ID = 27205
 WITHOUT_POSTER = FIRST_ID
 
@@ -173,3 +187,23 @@ def services(application: tuple[httpx.AsyncClient, FastAPI]) -> Services:
     found = application[1].state.services
     assert isinstance(found, Services)
     return found
+
+
+@pytest.fixture
+async def worker(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Start the real worker with small pipelines; `worker(train="fail")` makes one of them fail."""
+    (tmp_path / "api_test_pipelines.py").write_text(PIPELINES_SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    stop = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start(**functions: str) -> None:
+        chosen = dict.fromkeys(("prepare", "train", "infer"), "succeed") | functions
+        pipelines = {name: f"api_test_pipelines:{function}" for name, function in chosen.items()}
+        tasks.append(asyncio.create_task(run_worker(settings, stop, pipelines=pipelines)))
+
+    yield start
+    stop.set()
+    await asyncio.gather(*tasks)

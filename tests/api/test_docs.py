@@ -52,7 +52,7 @@ def examples() -> list[Example]:
 
 
 def assert_same_shape(documented, real, where="answer"):
-    """Same keys and kinds of values; null may stand for anything, and lists are alike in their first entry."""
+    """Same keys and kinds of values; null stands for anything, lists are alike in their first entry."""
     if documented is None or real is None:
         return
     if isinstance(documented, bool | str) or not isinstance(documented, int | float):

@@ -1,12 +1,10 @@
 import asyncio
-import textwrap
 from uuid import uuid4
 
 import pytest
 
 from marquee.config import Settings
 from marquee.models import model_names
-from marquee.pipelines.worker import run_worker
 from marquee.store.repositories import runs
 
 pytestmark = pytest.mark.integration
@@ -16,38 +14,10 @@ ROUTES = [
     ("train", "train", {"model_name": "mlp"}, {"model": "mlp"}),
     ("model-inference", "infer", None, {}),
 ]
-SOURCE = """
-from marquee.errors import DataError
 
 
-def succeed(context):
-    context.progress("count", 1, 2)
-    return {"rows": 3}
-
-
-def fail(context):
-    raise DataError("There are no interactions.", fix="Ingest some.")
-"""
-
-
-@pytest.fixture
-async def worker(settings, tmp_path, monkeypatch):
-    """The real worker, running small pipelines: `train` fails, the others succeed."""
-    (tmp_path / "api_test_pipelines.py").write_text(textwrap.dedent(SOURCE))
-    monkeypatch.syspath_prepend(tmp_path)
-    pipelines = {
-        "prepare": "api_test_pipelines:succeed",
-        "train": "api_test_pipelines:fail",
-        "infer": "api_test_pipelines:succeed",
-    }
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_worker(settings, stop, pipelines=pipelines))
-    yield
-    stop.set()
-    await task
-
-
-async def test_run_is_waited_for_and_its_end_reported(worker, client, database):
+async def test_run_is_waited_for_and_its_end_reported(worker, client):
+    await worker(train="succeed")
     for path, result in (("prepare-data", "prepare-data"), ("model-inference", "model-inference")):
         response = await client.post(f"/run/{path}")
         assert response.status_code == 200, response.text
@@ -61,6 +31,7 @@ async def test_run_is_waited_for_and_its_end_reported(worker, client, database):
 
 
 async def test_failed_run_is_a_500_with_its_error_and_id(worker, client):
+    await worker(train="fail")
     response = await client.post("/run/train", json={"model_name": "mlp"})
     assert response.status_code == 500
     problem = response.json()

@@ -123,7 +123,7 @@ def test_adam_follows_its_paper(block, monkeypatch):
     parameters, gradient = rng.normal(size=10), np.empty(10)
     expected, m, v = parameters.copy(), np.zeros(10), np.zeros(10)
     adam = Adam(parameters, gradient, 0.01)
-    for t in range(1, 40):
+    for t in range(1, 200):
         gradient[:] = rng.normal(size=10)
         adam.step()
         m = 0.9 * m + 0.1 * gradient

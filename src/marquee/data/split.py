@@ -271,8 +271,8 @@ def check_window(window: Window) -> None:
         return
     earliest = np.minimum.reduceat(truth.timestamps, truth.indptr[asked])
     users, inverse = np.unique(histories.user_ids[asked], return_inverse=True)
-    place = Vocabulary(users).index(fit.user_ids)  # -1 for those who are not asked
     if window.users_apart:
+        place = Vocabulary(users).index(fit.user_ids)  # -1 for those who are not asked
         latest = np.full(len(users), NEVER)
         np.maximum.at(latest, place[place >= 0], fit.timestamps[place >= 0])
         latest = latest[inverse]
@@ -287,7 +287,9 @@ def check_window(window: Window) -> None:
     # Of equal times only a row that stands on both sides leaks.
     first = np.full(len(users), np.iinfo(np.int64).max)
     np.minimum.at(first, inverse, earliest)
-    near = fit.take((place >= 0) & (fit.timestamps >= first[place]))
+    near = fit.take(fit.timestamps >= earliest.min())
+    place = Vocabulary(users).index(near.user_ids)
+    near = near.take((place >= 0) & (near.timestamps >= first[place]))
     shared = _triples(near.user_ids, near.item_ids, near.timestamps) & _triples(
         histories.user_ids[truth.rows], truth.item_ids, truth.timestamps
     )
@@ -410,8 +412,8 @@ def _window(
         as_of = np.full(len(users), np.iinfo(np.int64).max)
         np.minimum.at(as_of, np.searchsorted(users, future.user_ids), future.timestamps)
     # Two events of one item at the very moment of the cut may stand on both sides of it.
-    place = Vocabulary(users).index(fit.user_ids)
-    tied = fit.take((place >= 0) & (fit.timestamps >= as_of[place])) if len(users) else fit.take(slice(0, 0))
+    late = fit.take(fit.timestamps >= as_of.min(initial=np.iinfo(np.int64).max))
+    tied = late.take(~_earlier(late, users, as_of) & np.isin(late.user_ids, users))
     seen = past.take(past.events != Event.CLICK)
     wanted = (future.events != Event.HIDE) & ~_same_pair(future, seen) & ~_same_pair(future, tied)
     wanted[1:] &= (future.user_ids[1:] != future.user_ids[:-1]) | (

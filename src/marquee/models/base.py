@@ -190,7 +190,8 @@ class Recommender(ABC):
 
         Returns:
             (n, n_items) float32, finite, columns in the order of `items`. A row depends on its own
-            history only, and an empty history is answered too (by popularity, as a rule).
+            history only, and an empty history is answered too (by popularity, as a rule). The caller
+            may write into the array unless it is read-only.
         """
 
     @abstractmethod
@@ -234,7 +235,8 @@ class Recommender(ABC):
         if exclude_history:
             index = self.items.index(histories.item_ids)
             known = index >= 0
-            scores = np.array(scores, dtype=np.float32)  # score() may hand out a shared or read-only array
+            if not scores.flags.writeable:
+                scores = scores.copy()
             scores[histories.rows[known], index[known]] = -np.inf
         return RankedItems.from_indices(*top_k(scores, k), self.items.ids)
 

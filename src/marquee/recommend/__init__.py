@@ -1,5 +1,16 @@
 """From a history to a list: the object that evaluation, batch inference and requests share."""
 
-from marquee.recommend.pipeline import RecommendationPipeline
+from marquee.recommend.explain import Explanation, Reason, explain
+from marquee.recommend.filters import Filters
+from marquee.recommend.pipeline import RecommendationPipeline, RecommendedItems
+from marquee.recommend.similar import SimilarItems
 
-__all__ = ["RecommendationPipeline"]
+__all__ = [
+    "Explanation",
+    "Filters",
+    "Reason",
+    "RecommendationPipeline",
+    "RecommendedItems",
+    "SimilarItems",
+    "explain",
+]

@@ -1,23 +1,55 @@
 """
 From histories to lists, the same way offline, in batch and in a request.
 
-    history → scores of every item → what the user must not get is taken out → top-k
+    history → scores of every item, new ones included → what may not be shown is taken out →
+    the best few → variety → exploration → top-k
 
 A watched, rated, liked, hidden or disliked item never comes back; one that was only clicked may.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee.data.dataset import Histories
+from marquee.data.dataset import Catalog, Histories
 from marquee.data.ranked import RankedItems, top_k
-from marquee.data.schema import Event, Ids
-from marquee.models.base import SCORE_ROWS, Recommender
+from marquee.data.schema import Event, Ids, Index, Matrix
+from marquee.models.base import SCORE_ROWS
+from marquee.recommend.diversify import Diversifier
+from marquee.recommend.explore import explore
+from marquee.recommend.filters import Filters, ItemFacts, Mask
+from marquee.recommend.new_items import Scorer, WithNewItems
 
-__all__ = ["RecommendationPipeline"]
+__all__ = ["RecommendationPipeline", "RecommendedItems", "unavailable"]
 
-_KEEPS_ITEM = (Event.CLICK,)
-"""Events after which an item may still be recommended."""
+POOL: Final = 100
+"""The best items that variety chooses from (three times k for long lists)."""
+COLD_DIAL: Final = 0.3
+"""The least variety of a list for somebody of whom nothing is known."""
+UNCERTAIN_POOL: Final = 20
+"""Uncertain items of each user that exploration draws from."""
+ANYTHING: Final = Filters()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RecommendedItems(RankedItems):
+    """
+    Ranked lists, and how they came about.
+
+    Attributes:
+        propensities: (n, k) float32 probability that this item is shown in this place, NaN behind the end.
+        explored: (n, k) which places were given to exploration.
+        personal: (n,) whether anything known of the user went into the list.
+        qualified: (n,) items that could have been shown; lists are shorter than k only where these are fewer.
+    """
+
+    propensities: Matrix
+    explored: NDArray[np.bool_]
+    personal: NDArray[np.bool_]
+    qualified: Index
 
 
 class RecommendationPipeline:
@@ -26,49 +58,180 @@ class RecommendationPipeline:
 
     Args:
         model: a fitted recommender.
+        catalog: facts for filters and variety. Its items that the model does not know join through their
+            content; the model's items that are not in it have been removed and are not shown. Without it,
+            filters that ask for facts find nothing.
+        blocked: external ids that are never shown.
+
+    Attributes:
+        model: as given.
+        scorer: the model with the new items of the catalogue; what explanations ask.
+        facts: of the scorer's items.
     """
 
-    def __init__(self, model: Recommender) -> None:
+    def __init__(self, model: Scorer, catalog: Catalog | None = None, *, blocked: Ids | None = None) -> None:
         self.model = model
+        self.scorer: Scorer = model
+        if catalog is not None and (model.items.index(catalog.item_ids) < 0).any():
+            self.scorer = WithNewItems(model, catalog)
+        self.facts = ItemFacts(self.scorer.items, catalog, blocked)
+        self._catalog = catalog
+        counts = self.scorer.item_counts
+        self._uncertain: Index = np.flatnonzero(counts <= np.median(counts)) if len(counts) else counts
 
-    def recommend(self, histories: Histories, k: int = 10, *, exclude: Ids | None = None) -> RankedItems:
+    def recommend(
+        self,
+        histories: Histories,
+        k: int = 10,
+        *,
+        filters: Filters = ANYTHING,
+        exclude: Ids | None = None,
+        diversity: float = 0.0,
+        exploration: float = 0.0,
+        language: str | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> RecommendedItems:
         """
         The k best items of each history that may be shown.
 
         Args:
             histories: n histories, all their events.
-            k: list length, > 0; lists are shorter (padded) where fewer items are left.
+            k: list length, > 0; lists are shorter (padded) where fewer items qualify.
+            filters: what every item must satisfy.
             exclude: external ids that nobody may get in this call.
+            diversity: 0 (the best by score) to 1 (as varied as the best `POOL` allow).
+            exploration: expected share of places for items with few or no interactions, 0–1.
+            language: of somebody of whom nothing is known: items in it come first.
+            rng: for exploration; same state, same lists.
 
         Returns:
-            n ranked lists.
+            n ranked lists; scores are the model's, and descend only where nothing re-ranked them.
 
         Raises:
-            ValueError: k < 1.
+            ValueError: k < 1, a dial outside [0, 1], or exploration without a generator.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        blocks = [
-            self._block(histories.take(slice(start, start + SCORE_ROWS)), k, exclude)
+        if not 0.0 <= diversity <= 1.0:
+            raise ValueError(f"diversity must lie in [0, 1], not {diversity}")
+        if exploration and rng is None:
+            raise ValueError("exploration needs a random generator")
+        mask = self.facts.mask(filters)
+        if exclude is not None:
+            mask = self.facts.without(mask, exclude)
+        parts = [
+            self._block(
+                histories.take(slice(start, start + SCORE_ROWS))
+                if len(histories) > SCORE_ROWS
+                else histories,
+                k,
+                mask,
+                diversity,
+                exploration,
+                language,
+                rng,
+            )
             for start in range(0, max(len(histories), 1), SCORE_ROWS)
         ]
-        return RankedItems(
-            np.concatenate([block.item_ids for block in blocks]),
-            np.concatenate([block.scores for block in blocks]),
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def warm_up(self) -> None:
+        """Do now what the first varied list would otherwise wait for."""
+        self.recommend(Histories.of_items([]), 1, diversity=1.0)
+
+    def _block(
+        self,
+        histories: Histories,
+        k: int,
+        mask: Mask,
+        diversity: float,
+        exploration: float,
+        language: str | None,
+        rng: np.random.Generator | None,
+    ) -> RecommendedItems:
+        index = self.scorer.items.index(histories.item_ids)
+        rows, taken = histories.rows, unavailable(histories) & (index >= 0)
+        scores = np.where(mask, self.scorer.score(histories), np.float32(-np.inf))
+        scores[rows[taken], index[taken]] = -np.inf
+        qualified = np.count_nonzero(scores > -np.inf, axis=1)
+        telling = (index >= 0) & (histories.events != Event.HIDE)
+        personal = np.bincount(rows[telling], minlength=len(histories)) > 0
+        chosen = self._chosen(histories, scores, personal, k, diversity, language)
+        propensities = np.where(chosen >= 0, np.float32(1.0), np.float32(np.nan))
+        explored = np.zeros(chosen.shape, dtype=bool)
+        if exploration and rng is not None:
+            pool = self._uncertain_pool(scores, chosen)
+            chosen, propensities, explored = explore(chosen, pool, exploration, rng)
+        values = (
+            np.take_along_axis(scores, np.maximum(chosen, 0), axis=1) if scores.shape[1] else propensities
+        )
+        ranked = RankedItems.from_indices(chosen, values, self.scorer.items.ids)
+        return RecommendedItems(
+            ranked.item_ids, ranked.scores, propensities, explored, personal, qualified.astype(np.int64)
         )
 
-    def _block(self, histories: Histories, k: int, exclude: Ids | None) -> RankedItems:
-        items = self.model.items
-        scores = np.array(self.model.score(histories), dtype=np.float32)
-        taken = unavailable(histories)
-        column = items.index(histories.item_ids[taken])
-        scores[histories.rows[taken][column >= 0], column[column >= 0]] = -np.inf
-        if exclude is not None:
-            column = items.index(exclude)
-            scores[:, column[column >= 0]] = -np.inf
-        return RankedItems.from_indices(*top_k(scores, k), items.ids)
+    def _chosen(
+        self,
+        histories: Histories,
+        scores: Matrix,
+        personal: NDArray[np.bool_],
+        k: int,
+        diversity: float,
+        language: str | None,
+    ) -> Index:
+        """(n, k) item indices before exploration."""
+        cold = np.flatnonzero(~personal)
+        ranking = scores
+        if language is not None and len(cold):
+            ranking = scores.copy()
+            ranking[cold] += self._head_start(scores[cold]) * self.facts.of_language(language)
+        dials = np.where(personal, diversity, max(diversity, COLD_DIAL)).astype(np.float32)
+        if self._diversifier is None or not (diversity or len(cold)):
+            return top_k(ranking, k)[0]
+        pools, _ = top_k(ranking, max(POOL, 3 * k))
+        chosen = pools[:, :k].copy()
+        varied = np.flatnonzero(dials > 0)
+        part = histories if len(varied) == len(histories) else histories.take(varied)
+        taste = self._diversifier.taste(part, self.scorer.items)
+        chosen[varied] = self._diversifier.rerank(pools[varied], k, dials[varied], taste)
+        return chosen
+
+    @staticmethod
+    def _head_start(scores: Matrix) -> Matrix:
+        """(n, 1) more than any two scores of a row differ by."""
+        finite = scores > -np.inf
+        highest = np.where(finite, scores, -np.inf).max(axis=1, initial=-np.inf)
+        lowest = np.where(finite, scores, np.inf).min(axis=1, initial=np.inf)
+        spread = np.where(highest >= lowest, highest - lowest, 0.0)
+        return np.asarray(2.0 * spread + 1.0, dtype=np.float32)[:, None]
+
+    def _uncertain_pool(self, scores: Matrix, chosen: Index) -> Index:
+        """(n, m) the best uncertain items outside the lists."""
+        among = scores[:, self._uncertain]
+        place = np.full(scores.shape[1], -1, dtype=np.int64)
+        place[self._uncertain] = np.arange(len(self._uncertain))
+        listed = np.where(chosen >= 0, place[np.maximum(chosen, 0)], -1)
+        row, column = np.nonzero(listed >= 0)
+        among[row, listed[row, column]] = -np.inf
+        best, _ = top_k(among, UNCERTAIN_POOL)
+        return np.where(best >= 0, self._uncertain[np.maximum(best, 0)], -1)
+
+    @cached_property
+    def _diversifier(self) -> Diversifier | None:
+        if self._catalog is None:
+            return None
+        return Diversifier.of_catalog(self.scorer.items, self._catalog)
 
 
 def unavailable(histories: Histories) -> NDArray[np.bool_]:
-    """(n_events,) which events take their item out of the user's lists."""
-    return ~np.isin(histories.events, [int(event) for event in _KEEPS_ITEM])
+    """(n_events,) which events take their item out of the user's lists: all but clicks."""
+    return np.asarray((histories.events != Event.CLICK) | ~np.isnan(histories.ratings))
+
+
+def _joined(parts: list[RecommendedItems]) -> RecommendedItems:
+    return RecommendedItems(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("item_ids", "scores", "propensities", "explored", "personal", "qualified")
+        )
+    )
