@@ -63,8 +63,8 @@ def api(process, port):
                     break
             except httpx.TransportError:
                 assert process.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server did not answer"
-                time.sleep(0.02)
+            assert time.monotonic() < deadline, "the server did not become ready"
+            time.sleep(0.02)
         yield client
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from marquee.cli import data, learning, servers, upkeep
+from marquee.cli import comparing, data, learning, servers, upkeep
 from marquee.cli.output import errors_as_lines
 
 __all__ = ["app", "main"]
@@ -42,7 +42,7 @@ def options(
     """Options of every command; all settings are environment variables (docs/configuration.md)."""
 
 
-for module in (servers, data, learning, upkeep):
+for module in (servers, data, learning, comparing, upkeep):
     module.register(app)
 
 

@@ -17,11 +17,19 @@ __all__ = ["JsonOption", "bars", "console", "emit_json", "errors_as_lines", "fie
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """A Rich console; tables go to standard output, progress to standard error."""
+def console(*, stderr: bool = False, minimum_width: int = 0) -> "Console":
+    """
+    A Rich console; tables go to standard output, progress to standard error.
+
+    Args:
+        minimum_width: of tables with many columns: a narrow terminal wraps their lines rather than the cells.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    made = Console(stderr=stderr, highlight=False)
+    if made.width < minimum_width:
+        made.width = minimum_width
+    return made
 
 
 def emit_json(value: Any) -> None:
@@ -62,13 +70,18 @@ def errors_as_lines(debug: bool) -> Iterator[None]:
     except MarqueeError as error:
         if debug:
             raise
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        raise typer.Exit(1) from None
+        _say_error(str(error))
+        raise SystemExit(1) from None
+    except OSError as error:  # a file or folder that was named: it says which
+        if debug:
+            raise
+        _say_error(str(error))
+        raise SystemExit(1) from None
     except ValueError as error:
         if debug:
             raise
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        raise typer.Exit(2) from None
+        _say_error(str(error))
+        raise SystemExit(2) from None
 
 
 @contextmanager
@@ -99,3 +112,7 @@ def bars(*, quiet: bool = False) -> Iterator[Any]:
             progress.update(tasks[step], completed=done, total=total)
 
         yield report
+
+
+def _say_error(message: str) -> None:
+    typer.secho(f"Error: {' '.join(message.split())}", fg="red", err=True)

@@ -100,11 +100,11 @@ def _candidates(scores: Matrix, k: int) -> tuple[Index, Index]:
     n, m = scores.shape
     groups = min(m, 8 * k)
     depth = m // groups
-    maxima = np.fmax.reduce(scores[:, : depth * groups].reshape(n, depth, groups), axis=1)
-    maxima = np.where(np.isnan(maxima), -np.inf, maxima)
+    maxima = np.maximum.reduce(scores[:, : depth * groups].reshape(n, depth, groups), axis=1)
+    maxima[np.isnan(maxima)] = -np.inf  # a lower threshold is still one
     threshold = np.partition(maxima, groups - k, axis=1)[:, groups - k]  # (n,)
     above = scores >= np.maximum(threshold, np.finfo(np.float32).min)[:, None]
-    counts = above.sum(axis=1)
+    counts = np.array([np.count_nonzero(row) for row in above])  # on single rows far faster than a sum
     # Where many tie, as in sparse scores, the lower columns among the equals are enough.
     for row in np.flatnonzero(counts > 4 * k + 64):
         clean = np.where(np.isnan(scores[row]), -np.inf, scores[row])

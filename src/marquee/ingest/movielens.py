@@ -10,7 +10,7 @@ Source: Harper & Konstan 2015, "The MovieLens Datasets: History and Context".
 """
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -23,7 +23,16 @@ from marquee.ingest.readers import Chunk, read_csv, read_table
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 
-__all__ = ["UNLINKED", "UNLINKED_100K", "ingest_movielens"]
+__all__ = [
+    "UNLINKED",
+    "UNLINKED_100K",
+    "SourceFile",
+    "as_interactions",
+    "ingest_movielens",
+    "read_facts",
+    "read_links",
+    "read_movies",
+]
 
 UNLINKED: Final = 10**12
 UNLINKED_100K: Final = 2 * 10**12
@@ -60,13 +69,18 @@ MOVIE_SCHEMA: Final = {"movie_id": pl.Int64, "title": pl.String, "genres": pl.St
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class SourceFile:
     """A file of a data set, in a directory or in a zip; `kept` is what goes to the object store."""
 
     name: str
     kept: Path
     open: Callable[[], IO[bytes]]
     in_zip: bool = False
+
+    @classmethod
+    def at(cls, path: Path) -> "SourceFile":
+        """A plain file."""
+        return cls(path.name, path, lambda: path.open("rb"))
 
 
 def ingest_movielens(
@@ -120,21 +134,17 @@ def ingest_movielens(
     rated: list[pl.DataFrame] = []
     for chunk in _ratings(rating_file):
         intake.reject(chunk.malformed)
-        stored = intake.interactions(_as_interactions(chunk.frame, known, base))
+        stored = intake.interactions(as_interactions(chunk.frame, known, base))
         rated.append(stored.select("item_id").unique())
     if rated:
         intake.items(_items(pl.concat(rated).unique(), movies, fact_file), fill_only=True)
     return intake.report()
 
 
-def _files(directory: Path) -> dict[str, _File]:
+def _files(directory: Path) -> dict[str, SourceFile]:
     """Files by base name."""
     if directory.is_dir():
-        return {
-            path.name: _File(path.name, path, lambda path=path: path.open("rb"))  # type: ignore[misc]
-            for path in sorted(directory.iterdir())
-            if path.is_file()
-        }
+        return {path.name: SourceFile.at(path) for path in sorted(directory.iterdir()) if path.is_file()}
     if not zipfile.is_zipfile(directory):
         raise SchemaError(f"{directory} is neither a folder nor a zip.", fix="Check the path.")
     with zipfile.ZipFile(directory) as archive:
@@ -144,13 +154,14 @@ def _files(directory: Path) -> dict[str, _File]:
         return lambda: zipfile.ZipFile(directory).open(member)
 
     return {
-        Path(member).name: _File(Path(member).name, directory, opener(member), True) for member in members
+        Path(member).name: SourceFile(Path(member).name, directory, opener(member), True)
+        for member in members
     }
 
 
 def _pick(
-    files: Mapping[str, _File], named: str | None, usual: tuple[str, ...], directory: Path
-) -> _File | None:
+    files: Mapping[str, SourceFile], named: str | None, usual: tuple[str, ...], directory: Path
+) -> SourceFile | None:
     if named is None:
         return next((files[name] for name in usual if name in files), None)
     if named in files:
@@ -158,10 +169,10 @@ def _pick(
     path = Path(named) if Path(named).is_absolute() or not directory.is_dir() else directory / named
     if not path.is_file():
         raise SchemaError(f"There is no file {named} in {directory}.", fix="Check its name.")
-    return _File(path.name, path, lambda: path.open("rb"))
+    return SourceFile.at(path)
 
 
-def _table(file: _File) -> Iterator[Chunk]:
+def _table(file: SourceFile) -> Iterator[Chunk]:
     if not file.in_zip:
         return read_table(file.kept, ALIASES, multiline=True)
     if not file.name.endswith(".csv"):
@@ -169,7 +180,7 @@ def _table(file: _File) -> Iterator[Chunk]:
     return read_csv(file.open, file.name, ALIASES, multiline=True)
 
 
-def _ratings(file: _File) -> Iterator[Chunk]:
+def _ratings(file: SourceFile) -> Iterator[Chunk]:
     if file.name.endswith(".dat"):
         # The separator is two colons; a reader of single ones sees empty columns between.
         header = ["user_id", "_1", "movie_id", "_2", "rating", "_3", "timestamp"]
@@ -179,7 +190,7 @@ def _ratings(file: _File) -> Iterator[Chunk]:
     return _table(file)
 
 
-def _as_interactions(chunk: pl.DataFrame, movies: pl.DataFrame, base: int) -> pl.DataFrame:
+def as_interactions(chunk: pl.DataFrame, movies: pl.DataFrame, base: int) -> pl.DataFrame:
     """Ratings as rows for the contract; `movie_id` and `stars` stay beside them for the quarantine."""
     missing = [name for name in RATING_COLUMNS if name not in chunk.columns]
     if missing:
@@ -207,11 +218,13 @@ def _as_interactions(chunk: pl.DataFrame, movies: pl.DataFrame, base: int) -> pl
     )
 
 
-def _movies(links: _File | None, movies: _File | None, base: int) -> pl.DataFrame:
+def _movies(links: SourceFile | None, movies: SourceFile | None, base: int) -> pl.DataFrame:
     """One row per MovieLens film that some file tells of: movie_id, item_id, title, genres."""
-    told = [_movie_list(file) for file in (movies, links) if file is not None]
+    told = [read_movies(file) for file in (movies, links) if file is not None]
     linked = (
-        pl.DataFrame(schema={"movie_id": pl.Int64, "tmdb_id": pl.Int64}) if links is None else _links(links)
+        pl.DataFrame(schema={"movie_id": pl.Int64, "tmdb_id": pl.Int64})
+        if links is None
+        else read_links(links)
     )
     if not told:
         return linked.select("movie_id", pl.col("tmdb_id").alias("item_id")).with_columns(
@@ -232,7 +245,8 @@ def _movies(links: _File | None, movies: _File | None, base: int) -> pl.DataFram
     )
 
 
-def _links(file: _File) -> pl.DataFrame:
+def read_links(file: SourceFile) -> pl.DataFrame:
+    """MovieLens film → TMDB id: `movie_id, tmdb_id`, where a film has one."""
     frame = pl.concat([chunk.frame for chunk in _table(file)])
     missing = [name for name in ("movie_id", "tmdb_id") if name not in frame.columns]
     if missing:
@@ -245,7 +259,7 @@ def _links(file: _File) -> pl.DataFrame:
     )
 
 
-def _movie_list(file: _File) -> pl.DataFrame:
+def read_movies(file: SourceFile) -> pl.DataFrame:
     """Titles and genres (joined by `|`), as far as the file has them."""
     if file.name.endswith(".dat") or file.name == "u.item":
         return _old_movie_list(file)
@@ -256,7 +270,7 @@ def _movie_list(file: _File) -> pl.DataFrame:
     ).filter(pl.col("movie_id") > 0)
 
 
-def _old_movie_list(file: _File) -> pl.DataFrame:
+def _old_movie_list(file: SourceFile) -> pl.DataFrame:
     """`movies.dat` (id::title::genres) and `u.item` (id|title|…|19 flags), both in Latin-1 or UTF-8."""
     with file.open() as opened:
         content = opened.read()
@@ -279,7 +293,7 @@ def _old_movie_list(file: _File) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=MOVIE_SCHEMA, orient="row")
 
 
-def _items(rated: pl.DataFrame, movies: pl.DataFrame, facts: _File | None) -> pl.DataFrame:
+def _items(rated: pl.DataFrame, movies: pl.DataFrame, facts: SourceFile | None) -> pl.DataFrame:
     """The rated films: TMDB facts where there are any, else title and genres of MovieLens."""
     genres = pl.col("genres").replace(NO_GENRES, None).str.split("|")
     told = (
@@ -299,7 +313,7 @@ def _items(rated: pl.DataFrame, movies: pl.DataFrame, facts: _File | None) -> pl
     if facts is None:
         return named
     return (
-        named.join(_facts(facts, named["item_id"]), on="item_id", how="left", suffix="_of_facts")
+        named.join(read_facts(facts, named["item_id"]), on="item_id", how="left", suffix="_of_facts")
         .with_columns(
             title=pl.coalesce("title_of_facts", "title"), genres=pl.coalesce("genres_of_facts", "genres")
         )
@@ -307,7 +321,7 @@ def _items(rated: pl.DataFrame, movies: pl.DataFrame, facts: _File | None) -> pl
     )
 
 
-def _facts(file: _File, wanted: pl.Series) -> pl.DataFrame:
+def read_facts(file: SourceFile, wanted: pl.Series) -> pl.DataFrame:
     """Facts of the wanted items, named as in the items contract."""
     item_id = pl.col("tmdb_id").cast(pl.Int64, strict=False)
     chunks = []
@@ -341,8 +355,3 @@ def _facts(file: _File, wanted: pl.Series) -> pl.DataFrame:
         ),
         pl.lit("en").alias("language"),
     )
-
-
-def _newest_year(years: Sequence[pl.Expr]) -> pl.Expr:
-    year = pl.max_horizontal(years).cast(pl.Int32, strict=False)
-    return pl.datetime(year.fill_null(year.min()), 1, 1, time_zone="UTC")

@@ -149,6 +149,11 @@ class Recommender(ABC):
         self._items: Vocabulary | None = None
         self._item_counts: Index | None = None
 
+    @classmethod
+    def trainable(cls) -> bool:
+        """Whether `fit` has what it needs here; a model that serves may need more to train."""
+        return True
+
     @property
     def items(self) -> Vocabulary:
         """The item vocabulary."""

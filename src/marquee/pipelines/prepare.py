@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from marquee.data import Interactions, Vocabulary
+from marquee.config import Settings
+from marquee.data import Catalog, Interactions, Vocabulary
 from marquee.ingest.sample import ingest_sample
 from marquee.ingest.tmdb import ingest_tmdb
 from marquee.pipelines.run import RunContext
 from marquee.pipelines.snapshots import take_snapshot
 from marquee.simulate import Audience, AudienceConfig
+from marquee.store.postgres import Database
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
 
-__all__ = ["prepare", "simulate"]
+__all__ = ["prepare", "simulate", "virtual_audience"]
 
 AUDIENCE_SOURCE = "audience"
 
@@ -63,15 +65,33 @@ def simulate(context: RunContext) -> dict[str, Any]:
 
     Parameters of the run: `users`, `days`, `seed`, over those of `MARQUEE_AUDIENCE__*`.
     """
-    wanted = context.settings.audience
-    chosen: dict[str, Any] = {
+    chosen = {
         name: int(context.parameters[name])
         for name in ("users", "days", "seed")
         if name in context.parameters
     }
-    catalog = item_rows.load_catalog(context.database)
+    audience, _ = virtual_audience(context.settings, context.database, **chosen)
+    context.progress("simulate viewing", 0, 1)
+    made = audience.simulate().interactions
+    with context.database.begin() as connection:
+        loaded = interaction_rows.load_interactions(
+            connection, _keyed(made), source=AUDIENCE_SOURCE, kind="virtual"
+        )
+    context.progress("simulate viewing", 1, 1)
+    return {"users": len(Vocabulary.by_count(made.user_ids)), "simulated": loaded.inserted}
+
+
+def virtual_audience(settings: Settings, database: Database, **chosen: int) -> tuple[Audience, Catalog]:
+    """
+    An audience over the catalogue of the database, which watches until today.
+
+    Args:
+        chosen: fields of `AudienceConfig` that win over `MARQUEE_AUDIENCE__*`.
+    """
+    wanted = settings.audience
+    catalog = item_rows.load_catalog(database)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    facts = item_rows.facts_as_of(context.database, today.replace(hour=23))
+    facts = item_rows.facts_as_of(database, today.replace(hour=23))
     known = facts.filter(facts["popularity"].is_valid())
     popularity = np.ones(len(catalog), np.float32)
     index = catalog.items.index(known["item_id"].to_numpy())
@@ -83,15 +103,8 @@ def simulate(context: RunContext) -> dict[str, Any]:
         interactions_per_user=wanted.interactions_per_user,
         seed=wanted.seed,
     )
-    audience = Audience(catalog, popularity, replace(config, **chosen))
-    context.progress("simulate viewing", 0, 1)
-    made = audience.simulate().interactions
-    with context.database.begin() as connection:
-        loaded = interaction_rows.load_interactions(
-            connection, _keyed(made), source=AUDIENCE_SOURCE, kind="virtual"
-        )
-    context.progress("simulate viewing", 1, 1)
-    return {"users": len(Vocabulary.by_count(made.user_ids)), "simulated": loaded.inserted}
+    changes: dict[str, Any] = dict(chosen)
+    return Audience(catalog, popularity, replace(config, **changes)), catalog
 
 
 def _keyed(made: Interactions) -> pa.Table:

@@ -3,14 +3,15 @@ Diversity: the same taste in fewer near-copies.
 
 A list S is grown greedily from a pool of the best items, each step taking the item with the greatest gain of
 
-    (1 − dial) · Σ 1 / log₂(1 + rank)  +  dial · [ log det L_S + |S| · Σ_g √(p_g q_g(S)) ].
+    (1 − w) · Σ 1 / log₂(1 + rank)  +  w · [ log det L_S + (1 − w) · |S| · Σ_g √(p_g q_g(S)) ],    w = dial².
 
 The first term is what the places of the undiversified list are worth. The determinant of the items'
 similarities L is the volume that they span, so that a near-copy adds nothing (a determinantal point process,
 by the fast greedy MAP inference of Chen et al., one row of a Cholesky factor per step). The last term keeps
 the genres q of the list to the genres p of the history (calibration, with Hellinger's affinity in place of
-the KL divergence, which needs no smoothing). Relevance counts by rank, so that the dial means the same for
-every model. At 0 the list is untouched.
+the KL divergence, which needs no smoothing); it fades towards the end of the dial, where nothing but variety
+counts. Relevance counts by rank, so that the dial means the same for every model. The square makes its steps
+even. At 0 the list is untouched.
 
 Source:
     Chen, Zhang & Zhou 2018, "Fast greedy MAP inference for determinantal point process to improve
@@ -98,7 +99,8 @@ class Diversifier:
         vectors = self._vectors[pools]  # (n, m, d)
         wanted = np.sqrt(taste)[:, :, None]  # (n, n_genres, 1)
         genres = self._genres[pools]  # (n, m, n_genres)
-        worth = (1.0 - dials) / np.log2(np.arange(2, m + 2, dtype=np.float32))  # (n, m)
+        weight = dials**2
+        worth = (1.0 - weight) / np.log2(np.arange(2, m + 2, dtype=np.float32))  # (n, m)
         worth[pools < 0] = -np.inf
         volume = np.ones((n, m), np.float32)  # d²: what an item adds to the determinant
         factor = np.zeros((min(k, m), n, m), np.float32)  # columns of the Cholesky factor
@@ -108,7 +110,7 @@ class Diversifier:
         for step in range(min(k, m)):
             # |S| · Σ √(p q) is √|S| · Σ √(p · mass), as q = mass / |S|.
             after = (np.sqrt(mass + genres) @ wanted)[:, :, 0] * np.float32(np.sqrt(step + 1))
-            best = np.argmax(worth + dials * (np.log(volume) + after - affinity), axis=1)
+            best = np.argmax(worth + weight * (np.log(volume) + (1.0 - weight) * (after - affinity)), axis=1)
             open_ = worth[every, best] > -np.inf
             chosen[open_, step] = pools[every, best][open_]
             likeness = (vectors @ vectors[every, best][:, :, None])[:, :, 0]  # (n, m)

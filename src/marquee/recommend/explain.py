@@ -80,7 +80,7 @@ def explain(
             has one.
 
     Returns:
-        m explanations in the order of the ids; what the scorer does not know has a score of NaN and no reasons.
+        m explanations in the order of the ids; what is unknown has a score of NaN and no reasons.
     """
     wanted = np.asarray(item_ids, dtype=np.int64)
     past, shares, scores = contributions(scorer, history, wanted, newest=newest)

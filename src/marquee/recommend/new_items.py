@@ -25,7 +25,7 @@ from marquee.recommend.similar import content_vectors
 __all__ = ["Scorer", "WithNewItems"]
 
 NEIGHBOURS: Final = 20
-DOUBT: Final = 0.5
+DOUBT: Final = 0.1
 """Total likeness at which a new item is believed half."""
 BLOCK: Final = 512
 
@@ -92,7 +92,7 @@ def _neighbours(vectors: CSR, n_known: int) -> tuple[CSR, Index]:
     """
     known, new = vectors[:n_known].T.tocsr(), vectors[n_known:]
     n_new = new.shape[0]
-    rows, columns, weights = [], [], []
+    rows, columns, weights = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     nearest = np.full(n_new, -1, dtype=np.int64)
     for start in range(0, n_new if n_known else 0, BLOCK):
         index, likeness = top_k((new[start : start + BLOCK] @ known).toarray(), NEIGHBOURS)
@@ -106,8 +106,7 @@ def _neighbours(vectors: CSR, n_known: int) -> tuple[CSR, Index]:
         rows.append(index[row, place])
         columns.append(start + row)
         weights.append(share[row, place])
-    if not rows:
-        return CSR((n_known, n_new), dtype=np.float32), nearest
-    parts = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
-    made: CSR = CSR(parts, shape=(n_known, n_new))
+    made: CSR = CSR(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(n_known, n_new)
+    )
     return made, nearest

@@ -27,7 +27,7 @@ __all__ = ["RecommendationPipeline", "RecommendedItems", "unavailable"]
 
 POOL: Final = 100
 """The best items that variety chooses from (three times k for long lists)."""
-COLD_DIAL: Final = 0.3
+COLD_DIAL: Final = 0.6
 """The least variety of a list for somebody of whom nothing is known."""
 UNCERTAIN_POOL: Final = 20
 """Uncertain items of each user that exploration draws from."""

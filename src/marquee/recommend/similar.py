@@ -4,9 +4,9 @@ Similar items: watched by the same people, and about the same things.
     similarity = trust · collaborative + (1 − trust) · content,    trust = n / (n + prior)
 
 Collaborative is the cosine of the items' users, damped by a shrinkage; content is the cosine of their facts
-and words; n is how often the rarer of the two was watched. All three are symmetric, and so is the blend: a new
-item is placed by what it is about, a well-known one by who watches it. The lists are made once, offline; a
-request reads a row of them.
+and words; n is how often the rarer of the two was watched. All three are symmetric, and so is the blend: a
+new item is placed by what it is about, a well-known one by who watches it. The lists are made once, offline;
+a request reads a row of them.
 
 Source:
     Sarwar et al. 2001, "Item-based collaborative filtering recommendation algorithms"; Bell & Koren 2007

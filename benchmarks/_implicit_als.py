@@ -1,7 +1,7 @@
 """
 `implicit` for `models.py`; that script starts this one under a Python that has the library.
 
-    python benchmarks/implicit_als.py FACTORS TOP_USERS TOP_ITEMS EVENTS_PER_USER
+    python benchmarks/_implicit_als.py FACTORS TOP_USERS TOP_ITEMS EVENTS_PER_USER
 
 Reads the interactions as an npz from standard input, then one of `iteration` and `top` a line, and answers
 each with its seconds of the processor.
