@@ -1,10 +1,10 @@
 """
 Similar items: watched by the same people, and about the same things.
 
-    similarity = trust · collaborative + (1 − trust) · content,    trust = n / (n + prior)
+    similarity = trust · collaborative + (1 − trust) · content,    trust = most · n / (n + prior)
 
-Collaborative is the cosine of the items' users, damped by a shrinkage; content is the cosine of their facts
-and words; n is how often the rarer of the two was watched. All three are symmetric, and so is the blend: a
+Collaborative is the correlation of who watched the items, damped by a shrinkage: a cosine would call any two
+popular items alike. Content is the cosine of their facts and words. n is how often the rarer was watched. All three are symmetric, and so is the blend: a
 new item is placed by what it is about, a well-known one by who watches it. The lists are made once, offline;
 a request reads a row of them.
 
@@ -42,9 +42,10 @@ class SimilarConfig(ModelConfig):
 
     neighbours: int = tunable(100, "Similar items kept of each item: what filters can choose from.")
     trust_prior: float = tunable(
-        20.0, "Interactions of the rarer item at which both signals count the same.", low=1.0, high=200.0
+        20.0, "Interactions of the rarer item at which the trust is half of its greatest.", low=1.0, high=200.0
     )
-    shrinkage: float = tunable(10.0, "Added to the denominator of the cosine.", low=0.0, high=100.0)
+    most_trust: float = tunable(0.5, "Trust in the collaborative signal at its greatest.", low=0.0, high=1.0)
+    shrinkage: float = tunable(10.0, "Added to the denominator of the correlation.", low=0.0, high=100.0)
     newest_events: int = tunable(300, "Events per user that count, the newest; bounds the work.")
 
 
@@ -89,7 +90,8 @@ class SimilarItems:
             items = Vocabulary(np.concatenate([items.ids, np.setdiff1d(catalog.item_ids, items.ids)]))
         users = _by_item(rows, items, config.newest_events)  # (n_items, n_users), binary
         counts = np.diff(users.indptr).astype(np.float32)
-        lengths = np.sqrt(counts)
+        share = counts / np.float32(max(users.shape[1], 1))
+        spread = np.sqrt(counts * (1.0 - share))  # of an item's column of zeros and ones
         content = content_vectors(items, catalog)
         n, width = len(items), max(min(config.neighbours, len(items) - 1), 1)
         neighbours = np.full((n, width), -1, dtype=np.int32)
@@ -98,10 +100,11 @@ class SimilarItems:
         for start in range(0, n, BLOCK):
             block = slice(start, start + BLOCK)
             together = (users[block] @ users_by_user).toarray()  # (b, n_items) users in common
-            together /= lengths[block, None] * lengths + np.float32(max(config.shrinkage, 1e-6))
+            together -= counts[block, None] * share
+            together /= spread[block, None] * spread + np.float32(max(config.shrinkage, 1e-6))
             alike = (content[block] @ terms).toarray()
             trust = np.minimum(counts[block, None], counts)
-            trust /= trust + np.float32(config.trust_prior)
+            trust *= np.float32(config.most_trust) / (trust + np.float32(config.trust_prior))
             blend = trust * together + (1.0 - trust) * alike if catalog is not None else together
             own = np.arange(len(blend))
             blend[own, start + own] = -np.inf
