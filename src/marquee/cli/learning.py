@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from marquee.cli.output import JsonOption, emit_json, fields_table, rows_table
+from marquee.cli.output import JsonOption, emit_json, fields_table, rows_table, summary
 from marquee.cli.session import open_settings, run_pipeline, stores
 
 __all__ = ["register"]
@@ -66,7 +66,7 @@ def recommend(
     else:
         rows_table(
             ("rank", "item", "title", "score"),
-            [(row["rank"], row["item_id"], row["title"], f"{row['score']:.4f}") for row in rows],
+            [(row["rank"], str(row["item_id"]), row["title"], f"{row['score']:.4f}") for row in rows],
             title=f"For user {user}",
         )
 
@@ -96,7 +96,7 @@ def pipeline_run(
     else:
         rows_table(
             ("step", "result"),
-            [(name, ", ".join(f"{k}={v}" for k, v in made.items())) for name, made in counts.items()],
+            [(name, summary(name, made)) for name, made in counts.items()],
         )
 
 

@@ -3,15 +3,17 @@
 import os
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marquee.cli.output import console
+from marquee.cli.output import bars, console
 from marquee.cli.session import open_settings, run_pipeline, stores
 from marquee.errors import ConfigError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from threading import Event
 
     from marquee.cli.supervisor import Supervisor
@@ -39,16 +41,19 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
 
     settings = open_settings(**_given(host=host, port=port))
     _require_free_port(settings)
-    settings.home.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with terminated_by_signal() as stop, Supervisor(settings.paths.logs) as supervisor:
-        address = ("--host", settings.host, "--port", str(settings.port))
-        supervisor.start("api", "serve", *address)
-        supervisor.start("worker", "worker")
-        with stores(settings):  # holds the embedded server until the children have left it
-            first = _run_first_pipeline(settings, stop)
-            if _wait_until_ready(settings, supervisor, stop):
-                _greet(settings, None if first else time.monotonic() - started)
+        # The API takes longest: it loads while this process starts the database.
+        supervisor.start("api", "serve", "--host", settings.host, "--port", str(settings.port))
+        with _server_held(settings):
+            supervisor.start("worker", "worker")
+            health = _await_health(settings, supervisor, stop, lambda state: state["database"] == "ok")
+            first = health.get("lacks") == ["predictor"]
+            if first:
+                _build_first_model(settings, stop)
+                health = _await_health(settings, supervisor, stop, lambda state: bool(state["predictor"]))
+            if not stop.is_set():
+                _greet(settings, health, None if first else time.monotonic() - started)
             while not stop.wait(0.5):
                 supervisor.check()
             console(stderr=True).print("Stopping …")
@@ -111,52 +116,92 @@ def _require_free_port(settings: "Settings") -> None:
             ) from None
 
 
-def _run_first_pipeline(settings: "Settings", stop: "Event") -> bool:
-    """On a home without a predictor run prepare, train and infer; say whether that was so."""
-    from marquee.store.repositories import deployments
+@contextmanager
+def _server_held(settings: "Settings") -> "Iterator[None]":
+    """The embedded server, if it is the one in use: it stays while children come and go."""
+    if settings.database.url is not None:
+        yield
+        return
+    from marquee.store.embedded import EmbeddedServer
 
-    with stores(settings) as (database, objects):
-        with database.begin() as connection:
-            if deployments.current(connection, "predictor") is not None:
-                return False
-        console(stderr=True).print(f"First start: building everything in {settings.home}")
-        for pipeline, parameters in (("prepare", {}), ("train", {"model": "mlp"}), ("infer", {})):
-            if stop.is_set():
-                break
-            run_pipeline(settings, database, objects, pipeline, parameters)
-    return True
+    with EmbeddedServer.start(settings.paths):
+        yield
 
 
-def _wait_until_ready(settings: "Settings", supervisor: "Supervisor", stop: "Event") -> bool:
-    import httpx
+def _build_first_model(settings: "Settings", stop: "Event") -> None:
+    """On a home without a model run prepare, train and infer, unless told to stop."""
+    console(stderr=True).print(f"First start: building everything in {settings.home}")
+    try:
+        with stores(settings) as (database, objects), bars() as bar:
 
+            def report(step: str, done: int, total: int | None) -> None:
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                bar(step, done, total)
+
+            for pipeline, parameters in (("prepare", {}), ("train", {"model": "mlp"}), ("infer", {})):
+                run_pipeline(settings, database, objects, pipeline, parameters, report=report)
+    except KeyboardInterrupt:
+        if not stop.is_set():
+            raise
+
+
+def _await_health(
+    settings: "Settings",
+    supervisor: "Supervisor",
+    stop: "Event",
+    accepted: "Callable[[dict[str, Any]], bool]",
+) -> dict[str, Any]:
+    """What `/health` answers once that is accepted; nothing when told to stop."""
+    state: dict[str, Any] = {}
     deadline = time.monotonic() + READY_SECONDS
     while not stop.is_set():
         supervisor.check()
-        try:
-            if httpx.get(f"{_url(settings)}/health", timeout=2).json().get("status") == "ok":
-                return True
-        except httpx.HTTPError:
-            pass  # not up yet: the deadline below ends the wait
+        state = _health(settings) or state
+        if state and accepted(state):
+            return state
         if time.monotonic() > deadline:
+            lacks = f" It lacks: {', '.join(state['lacks'])}." if state else ""
             raise StoreUnavailableError(
-                f"The API did not become ready within {READY_SECONDS} s.",
+                f"The API did not become ready within {READY_SECONDS} s.{lacks}",
                 fix=f"See {settings.paths.logs / 'api.log'}.",
             )
-        stop.wait(0.05)
-    return False
+        stop.wait(0.03)
+    return {}
 
 
-def _greet(settings: "Settings", seconds: float | None) -> None:
+def _health(settings: "Settings") -> dict[str, Any] | None:
+    import json
+    from http.client import HTTPConnection, HTTPException
+
+    # Not httpx: that takes longer to load than all the rest of this process, and minds proxies.
+    connection = HTTPConnection(_reachable(settings.host), settings.port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        return answer
+    except (OSError, HTTPException, ValueError):
+        return None  # not up yet: the caller's deadline ends the wait
+    finally:
+        connection.close()
+
+
+def _greet(settings: "Settings", health: dict[str, Any], seconds: float | None) -> None:
     out = console()
-    out.print(
-        f"\n[bold]Marquee[/bold]  {_url(settings)}" + (f"  (ready in {seconds:.1f} s)" if seconds else "")
-    )
+    ready = f"  (ready in {seconds:.1f} s)" if seconds is not None else ""
+    out.print(f"\n[bold]Marquee[/bold]  {_url(settings)}{ready}")
     out.print(f"API docs {_url(settings)}/docs")
     out.print(f"Try      curl '{_url(settings)}/latest-recommendations?k=3'")
+    if health["lacks"]:
+        out.print(f"[yellow]Degraded[/yellow] It lacks: {', '.join(health['lacks'])}. See: marquee doctor")
     out.print("Ctrl-C stops everything.\n")
 
 
 def _url(settings: "Settings") -> str:
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
+    host = _reachable(settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _reachable(host: str) -> str:
+    """Where to reach what listens on an address."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marquee.cli.output import JsonOption, console, emit_json, rows_table
+from marquee.cli.output import JsonOption, console, emit_json, rows_table, summary
 from marquee.cli.session import open_settings, stores
 
 __all__ = ["register"]
@@ -74,14 +74,14 @@ def runs(
         ("run", "pipeline", "status", "started", "seconds", "result"),
         [
             (
-                run.run_id,
+                str(run.run_id)[:8],
                 run.pipeline,
                 run.status,
                 run.started_at and f"{run.started_at:%Y-%m-%d %H:%M:%S}",
                 run.finished_at
                 and run.started_at
                 and f"{(run.finished_at - run.started_at).total_seconds():.1f}",
-                run.error or ", ".join(f"{name}={value}" for name, value in run.counts.items()),
+                run.error or summary(run.pipeline, run.counts),
             )
             for run in found
         ],

@@ -4,9 +4,9 @@ Similar items: watched by the same people, and about the same things.
     similarity = trust · collaborative + (1 − trust) · content,    trust = most · n / (n + prior)
 
 Collaborative is the correlation of who watched the items, damped by a shrinkage: a cosine would call any two
-popular items alike. Content is the cosine of their facts and words. n is how often the rarer was watched. All three are symmetric, and so is the blend: a
-new item is placed by what it is about, a well-known one by who watches it. The lists are made once, offline;
-a request reads a row of them.
+popular items alike. Content is the cosine of their facts and words. n is how often the rarer was watched. All
+three are symmetric, and so is the blend: a new item is placed by what it is about, a well-known one by who
+watches it, too. The lists are made once, offline; a request reads a row of them.
 
 Source:
     Sarwar et al. 2001, "Item-based collaborative filtering recommendation algorithms"; Bell & Koren 2007
@@ -42,7 +42,7 @@ class SimilarConfig(ModelConfig):
 
     neighbours: int = tunable(100, "Similar items kept of each item: what filters can choose from.")
     trust_prior: float = tunable(
-        20.0, "Interactions of the rarer item at which the trust is half of its greatest.", low=1.0, high=200.0
+        20.0, "Interactions of the rarer item at which the trust is half its greatest.", low=1.0, high=200.0
     )
     most_trust: float = tunable(0.5, "Trust in the collaborative signal at its greatest.", low=0.0, high=1.0)
     shrinkage: float = tunable(10.0, "Added to the denominator of the correlation.", low=0.0, high=100.0)
