@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TORCH  := .venv-torch
+TORCH_STAMP := $(TORCH)/.installed
+PEERS  := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 TESTS  ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up check test lint format types bench docs lock clean
+.PHONY: help setup setup-torch setup-peers up check test lint format types bench docs lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,11 +22,32 @@ setup: $(STAMP) ## make .venv with everything in it
 # because each process start would otherwise pay for it where PYTHONDONTWRITEBYTECODE is set.
 $(STAMP): requirements.lock requirements-bootstrap.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Marquee needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	  { echo "Marquee needs Python 3.11 or newer; $(PYTHON) is: $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) >/dev/null || \
+	  { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q src
+	@touch $@
+
+setup-torch: $(TORCH_STAMP) ## make .venv-torch: everything and a CPU build of PyTorch
+
+# pip, not uv, since it is pip's settings that say where CPU builds lie on machines without the network.
+$(TORCH_STAMP): $(STAMP) requirements-torch.lock
+	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	$(BIN)/uv pip install --quiet --python $(TORCH)/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-torch.lock
+	$(BIN)/uv pip install --quiet --python $(TORCH)/bin/python --no-deps --no-build-isolation --editable .
+	@$(TORCH)/bin/python -W ignore -c 'import torch' || \
+	  { echo "This build of PyTorch does not start. Let PIP_EXTRA_INDEX_URL name an index with CPU builds, then remove $(TORCH)."; exit 1; }
+	@touch $@
+
+setup-peers: $(PEERS_STAMP) ## make .venv-peers: other recommender libraries, to compare with
+
+$(PEERS_STAMP): $(STAMP) requirements-peers.lock
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes --no-deps -r requirements-peers.lock
 	@touch $@
 
 up: setup ## set up, run the pipeline on the first start, serve
@@ -51,9 +76,15 @@ docs: setup ## regenerate the generated pages
 	$(BIN)/python -m marquee.cli docs --write docs
 
 lock: setup ## resolve the lock files anew
-	rm -f requirements.lock requirements-bootstrap.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
+	rm -f requirements.lock requirements-bootstrap.lock requirements-torch.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-header --no-annotate -c requirements.lock requirements-torch.in -o requirements-torch.lock
+	@# The index hides CPU builds for Linux; add the hash of the one that pip finds here.
+	rm -rf .torch-build && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .torch-build "$$(grep ^torch== requirements-torch.in)"
+	hash=$$(sha256sum .torch-build/*.whl | cut -d' ' -f1) && grep -q $$hash requirements-torch.lock || \
+	  sed -i "/^torch==/a\    --hash=sha256:$$hash \\\\" requirements-torch.lock
+	rm -rf .torch-build
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ Heavy imports live inside the commands, so that `marquee --help` answers at once
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,5 +51,7 @@ def main() -> None:
     """Run the command line; errors that people can act on are one line, unless `--debug` is given."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    # A model `module:Class` may lie in the working directory; behind all else, so that it shadows nothing.
+    sys.path.append(str(Path.cwd()))
     with errors_as_lines(debug):
         app(standalone_mode=True)

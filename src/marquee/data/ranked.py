@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee.data.schema import Ids, Index, Matrix
+from marquee.data.schema import Ids, Index, Matrix, Vector
 
-__all__ = ["RankedItems", "top_k"]
+__all__ = ["RankedItems", "pack", "rank_keys", "top_k", "unpack"]
+
+Keys = NDArray[np.uint64]  # of (score, column) pairs, see `rank_keys`
+LOW = np.uint64((1 << 32) - 1)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,18 +78,53 @@ def top_k(scores: Matrix, k: int) -> tuple[Index, Matrix]:
     if n == 0 or width == 0:
         return indices, values
     rows, columns = _candidates(scores, width)
-    counts = np.bincount(rows, minlength=n)
-    offset = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # (n, most candidates of a row): columns ascend, so that a stable sort puts the lower of equals first.
-    packed = np.full((n, max(int(counts.max()), width)), -np.inf, dtype=np.float32)
-    source = np.full(packed.shape, -1, dtype=np.int64)
-    packed[rows, offset] = scores[rows, columns]
-    source[rows, offset] = columns
-    order = np.argsort(-packed, axis=1, kind="stable")[:, :width]
-    chosen = np.take_along_axis(packed, order, axis=1)
-    indices[:, :width] = np.take_along_axis(source, order, axis=1)
-    values[:, :width] = np.where(chosen > -np.inf, chosen, np.nan)
+    keys = np.sort(pack(rows, rank_keys(scores[rows, columns], columns), n), axis=1)[:, ::-1][:, :width]
+    indices[:, : keys.shape[1]], values[:, : keys.shape[1]] = unpack(keys)
     return indices, values
+
+
+def rank_keys(scores: Vector, columns: Index) -> Keys:
+    """
+    Integers that order (score, column) pairs: greater is the greater score, then the lower column.
+
+    A sort of integers is vectorised and needs no second pass for ties.
+
+    Args:
+        scores: (n,) float32, finite.
+        columns: (n,) below 2³².
+
+    Returns:
+        (n,) all above 0, which stands for no pair.
+    """
+    bits = (scores + np.float32(0.0)).view(np.uint32)  # -0 becomes 0, which it equals
+    # Floats ascend as their bits do; those below 0 the other way round, and before the rest.
+    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return (ascending.astype(np.uint64) << np.uint64(32)) | (LOW - columns.astype(np.uint64))
+
+
+def unpack(keys: Keys) -> tuple[Index, Matrix]:
+    """Columns and scores of keys of any shape; -1 and NaN where there is none."""
+    ascending = (keys >> np.uint64(32)).astype(np.uint32)
+    bits = np.where(ascending >> 31, ascending & np.uint32((1 << 31) - 1), ~ascending)
+    found = keys > 0
+    columns = np.where(found, (LOW - (keys & LOW)).astype(np.int64), -1)
+    return columns, np.where(found, bits.view(np.float32), np.float32(np.nan))
+
+
+def pack(rows: Index, keys: Keys, n: int) -> Keys:
+    """
+    Keys of ascending rows as one row each.
+
+    Returns:
+        (n, most keys of a row), 0 as padding.
+    """
+    counts = np.bincount(rows, minlength=n)
+    width = int(counts.max(initial=0))
+    packed = np.zeros((n, width), np.uint64)
+    packed.ravel()[
+        np.arange(len(rows)) + np.repeat(np.arange(n) * width - np.cumsum(counts) + counts, counts)
+    ] = keys
+    return packed
 
 
 def _candidates(scores: Matrix, k: int) -> tuple[Index, Index]:

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from marquee.models.base import ModelConfig, ModelState, Recommender
+from marquee.models.base import ModelConfig, ModelState, Recommender, tunable
 
 if TYPE_CHECKING:
     from marquee.models.content import Content
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from marquee.models.markov import Markov
     from marquee.models.mlp import Mlp
     from marquee.models.popularity import Popularity
+    from marquee.models.sasrec import Sasrec
 
 __all__ = [
     "Content",
@@ -31,8 +32,10 @@ __all__ = [
     "ModelState",
     "Popularity",
     "Recommender",
+    "Sasrec",
     "model_class",
     "model_names",
+    "tunable",
 ]
 
 _BUILT_IN = {
@@ -43,13 +46,15 @@ _BUILT_IN = {
     "markov": "marquee.models.markov:Markov",
     "mlp": "marquee.models.mlp:Mlp",
     "popularity": "marquee.models.popularity:Popularity",
+    "sasrec": "marquee.models.sasrec:Sasrec",
 }
 _GROUP = "marquee.models"
 
 
 def model_names() -> list[str]:
     """The names that `model_class` knows without a module path: built in, then installed plug-ins."""
-    return [*_BUILT_IN, *sorted(point.name for point in entry_points(group=_GROUP))]
+    installed = {point.name for point in entry_points(group=_GROUP)}
+    return [*_BUILT_IN, *sorted(installed - _BUILT_IN.keys())]
 
 
 def model_class(name: str) -> type[Recommender]:

@@ -3,12 +3,15 @@ A multi-layer perceptron in NumPy: forward, full gradient, inference.
 
     periodic embedding → (linear → batch normalisation → ReLU) × n → linear → softmax, cross-entropy
 
-All parameters are views of one flat vector, all gradients of another, all running statistics of a
+Beside the embedded inputs a row may bring others as they are, and a fixed offset of its logits (a prior,
+such as the logarithm of the popularity of its day) whose scale is learnt. A label is a class, or a
+distribution over classes. All parameters are views of one flat vector, all gradients of another, all running statistics of a
 third, so that an optimiser, a checkpoint and a copy are each one operation. Buffers of a training step
 are allocated once.
 
 References: Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabular Deep Learning"
-(periodic embedding); Ioffe & Szegedy 2015 (batch normalisation); Kingma & Ba 2015 (Adam).
+(periodic embedding); Ioffe & Szegedy 2015 (batch normalisation); Srivastava et al. 2014 (dropout);
+Kingma & Ba 2015 (Adam); Loshchilov & Hutter 2019 (decoupled weight decay).
 """
 
 from collections.abc import Sequence
@@ -18,9 +21,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import get_blas_funcs
 
-from marquee.data.schema import Index
+from marquee.data.schema import CSR, Index
 
-__all__ = ["Adam", "Network"]
+__all__ = ["Adam", "Floats", "Network", "named_classes"]
 
 Floats = NDArray[Any]  # float32; float64 where gradients are checked
 
@@ -38,6 +41,11 @@ class Network:
         n_frequencies: sines and cosines per input.
         hidden: widths of the hidden layers.
         n_outputs: classes.
+        n_plain: further inputs of a row, which are not embedded.
+        basis: (d, n_outputs) fixed factors of the classes, through which the last layer answers and to
+            which the last d plain inputs have a shortcut, each with a learnt gain; none: neither.
+        offsets: (n_offsets, n_outputs) fixed logits, of which each row of data names one; none: no offset.
+        dropout: share of the features, and of each hidden layer's units, left out of a training step.
         dtype: float32, or float64 to check gradients.
 
     Attributes:
@@ -55,16 +63,27 @@ class Network:
         hidden: Sequence[int],
         n_outputs: int,
         *,
+        n_plain: int = 0,
+        basis: Floats | None = None,
+        offsets: Floats | None = None,
+        dropout: tuple[float, float] = (0.0, 0.0),
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.n_inputs, self.n_frequencies, self.n_outputs = n_inputs, n_frequencies, n_outputs
         self.hidden = tuple(hidden)
+        self.n_plain, self.basis, self.offsets, self.dropout = n_plain, basis, offsets, dropout
         self.dtype = np.dtype(dtype)
-        self._widths = (n_inputs * (2 * n_frequencies + 1), *self.hidden, n_outputs)
-        self._shapes: list[tuple[int, ...]] = [(n_inputs, n_frequencies)]
+        self._widths = (n_inputs * (2 * n_frequencies + 1) + n_plain, *self.hidden, n_outputs)
+        n_top = n_outputs if basis is None else len(basis)
+        self._n_gains = 0 if basis is None else len(basis)
+        self._shapes: list[tuple[int, ...]] = [
+            (n_inputs, n_frequencies),
+            (int(offsets is not None),),
+            (self._n_gains,),
+        ]
         for rows, columns in zip(self._widths[:-2], self.hidden, strict=True):
             self._shapes += [(rows, columns), (columns,), (columns,)]  # weights, scale, shift
-        self._shapes += [(self._widths[-2], n_outputs), (n_outputs,)]
+        self._shapes += [(self._widths[-2], n_top), (n_top,)]
 
     def start(self, rng: np.random.Generator, *, batch_rows: int, frequency_scales: Sequence[float]) -> Self:
         """
@@ -88,13 +107,14 @@ class Network:
             scale[:] = 1.0
         weights = self._layers[-2]
         weights[:] = rng.normal(0.0, np.sqrt(1.0 / len(weights)), weights.shape)
+        self._scale[:] = 1.0
         self._allocate(batch_rows)
         return self
 
     def restore(self, parameters: Floats, running: Floats) -> Self:
         """Take over the vectors of a trained network, without a copy."""
         self.parameters, self.running = parameters, running
-        self._frequencies, *self._layers = _views(parameters, self._shapes)
+        self._frequencies, self._scale, self._gains, *self._layers = _views(parameters, self._shapes)
         self._running = _views(running, self._statistics_shapes)
         return self
 
@@ -102,47 +122,83 @@ class Network:
         """Start from a prior: (n_outputs,) logits of a row about which nothing is known."""
         self._layers[-1][:] = bias
 
-    def loss_and_gradient(self, inputs: Floats, labels: Index) -> tuple[float, int]:
+    def set_gains(self, gains: Floats) -> None:
+        """Start the shortcut: (d,) gains of the last plain inputs."""
+        self._gains[:] = gains
+
+    def decay(self, share: float) -> None:
+        """Shrink the weights, not the scales, shifts, biases and frequencies."""
+        for weights in self._layers[::3]:
+            np.multiply(weights, 1.0 - share, out=weights)
+
+    def loss_and_gradient(
+        self,
+        inputs: Floats,
+        labels: Index | CSR,
+        offset_rows: Index | None = None,
+        excluded: CSR | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[float, int]:
         """
         One training step's forward and backward pass; leaves the gradient in `gradient` and moves the
         running statistics.
 
         Args:
-            inputs: (batch_rows, 2 · n_inputs) values in [-1, 1], then 1.0 where missing (value 0).
-            labels: (batch_rows,) class indices.
+            inputs: (batch_rows, 2 · n_inputs + n_plain) values in [-1, 1], then 1.0 where missing
+                (value 0), then the plain inputs.
+            labels: (batch_rows,) class indices, or (batch_rows, n_outputs) distributions.
+            offset_rows: (batch_rows,) which offset is whose, where there are offsets.
+            excluded: (batch_rows, n_outputs) classes that a row cannot have.
+            rng: source of the dropout; without one, nothing is left out.
 
         Returns:
             Mean cross-entropy of the batch, and how many rows it classified right.
         """
         values = inputs[:, : self.n_inputs]
         self._embed(values, inputs[:, self.n_inputs :])
-        below = self._features
+        masks = self._draw_masks(rng)
+        seen = np.multiply(self._features, masks[0], out=self._seen) if masks else self._features
+        below = seen
         for layer in range(len(self.hidden)):
             below = self._hidden_forward(layer, below)
-        loss, correct = self._softmax_cross_entropy(below, labels)
-        weights, d_weights, d_bias = self._layers[-2], self._d_layers[-2], self._d_layers[-1]
+            if masks:
+                np.multiply(below, masks[layer + 1], out=below)
+        loss, correct = self._softmax_cross_entropy(below, inputs, labels, offset_rows, excluded)
+        weights, (d_weights, d_bias) = self._layers[-2], self._d_layers[-2:]
         delta = self._logits  # (batch_rows, n_outputs), now d loss / d logits
+        if offset_rows is not None:
+            self._d_scale[:] = np.vdot(delta, self._offset)
+        if self.basis is not None:
+            delta = np.matmul(delta, self.basis.T, out=self._d_top)
+            np.einsum("bd,bd->d", delta, inputs[:, -self._n_gains :], out=self._d_gains)
         np.matmul(below.T, delta, out=d_weights)
         np.matmul(self._ones, delta, out=d_bias)
         for layer in reversed(range(len(self.hidden))):
             np.matmul(delta, weights.T, out=self._deltas[layer])
             delta = self._deltas[layer]
-            below = self._activations[layer - 1] if layer else self._features
+            if masks:
+                np.multiply(delta, masks[layer + 1], out=delta)
+            below = self._activations[layer - 1] if layer else seen
             self._hidden_backward(layer, delta, below)
             weights = self._layers[3 * layer]
         np.matmul(delta, weights.T, out=self._d_features)
+        if masks:
+            np.multiply(self._d_features, masks[0], out=self._d_features)
         self._embed_backward(values)
         np.subtract(self._batch_statistics, self.running, out=self._batch_statistics)
         np.multiply(self._batch_statistics, self.bn_rate, out=self._batch_statistics)
         np.add(self.running, self._batch_statistics, out=self.running)
         return loss, correct
 
-    def log_probabilities(self, inputs: Floats) -> Floats:
+    def log_probabilities(
+        self, inputs: Floats, offset_rows: Index | None = None, excluded: CSR | None = None
+    ) -> Floats:
         """
         Answers of the trained network, by its running statistics.
 
         Args:
-            inputs: (n, 2 · n_inputs) as in training.
+            inputs: (n, 2 · n_inputs + n_plain) as in training.
+            offset_rows, excluded: (n,) and (n, n_outputs) as in training; excluded ones get -inf.
 
         Returns:
             (n, n_outputs) natural logarithms; a row is the same to the bit in whatever batch it comes.
@@ -163,9 +219,19 @@ class Network:
                 below *= scale
                 below += shift
                 np.maximum(below, 0, out=below)
-            np.matmul(below, self._layers[-2], out=logits[rows])
+            if self.basis is None:
+                np.matmul(below, self._layers[-2], out=logits[rows])
+                logits[rows] += self._layers[-1]
+            else:
+                top = below @ self._layers[-2] + self._layers[-1]
+                top += padded[rows, -self._n_gains :] * self._gains
+                np.matmul(top, self.basis, out=logits[rows])
         logits = logits[:n]
-        logits += self._layers[-1]
+        if offset_rows is not None and self.offsets is not None:
+            logits += self._scale * self.offsets[offset_rows]
+        if excluded is not None:
+            which, classes, _ = named_classes(excluded)
+            logits[which, classes] = -np.inf
         logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return logits
@@ -178,7 +244,9 @@ class Network:
         dtype, waves = self.dtype, (rows, self.n_inputs, self.n_frequencies)
         self.batch_rows = rows
         self.gradient: Floats = np.zeros_like(self.parameters)
-        self._d_frequencies, *self._d_layers = _views(self.gradient, self._shapes)
+        self._d_frequencies, self._d_scale, self._d_gains, *self._d_layers = _views(
+            self.gradient, self._shapes
+        )
         self._batch_statistics: Floats = np.zeros_like(self.running)
         self._batch = _views(self._batch_statistics, self._statistics_shapes)
         self._features = np.empty((rows, self._widths[0]), dtype)
@@ -193,9 +261,26 @@ class Network:
         self._vectors = [np.empty((4, width), dtype) for width in self.hidden]
         self._logits = np.empty((rows, self.n_outputs), dtype)
         self._row = np.empty((rows, 1), dtype)
-        self._row_index = np.arange(rows)
+        self._offset = np.empty_like(self._logits) if self.offsets is not None else self._logits[:0]
+        self._top = np.empty((rows, self._n_gains), dtype)
+        self._d_top = np.empty_like(self._top)
+        self._seen, self._masks = self._features, []
+        if any(self.dropout):
+            self._seen = np.empty_like(self._features)
+            self._masks = [np.empty_like(array) for array in (self._features, *self._activations)]
+        self._add_scaled = get_blas_funcs("axpy", (self._logits,))
         self._ones = np.ones(rows, dtype)  # sums over rows are products: faster than reductions
         self._shares = np.full(rows, 1 / rows, dtype)
+
+    def _draw_masks(self, rng: np.random.Generator | None) -> list[Floats]:
+        """What each layer keeps of its input, scaled so that its mean stays (none: everything)."""
+        if rng is None:
+            return []
+        for mask, rate in zip(self._masks, (self.dropout[0], *[self.dropout[1]] * len(self.hidden))):
+            rng.random(out=mask, dtype=self.dtype)
+            np.greater_equal(mask, rate, out=mask)
+            np.multiply(mask, 1.0 / (1.0 - rate), out=mask)
+        return self._masks
 
     def _embed(self, values: Floats, missing: Floats) -> None:
         np.multiply(values[:, :, None], self._frequencies, out=self._angles)
@@ -257,26 +342,60 @@ class Network:
         np.multiply(delta, slope, out=delta)
         np.matmul(below.T, delta, out=d_weights)
 
-    def _softmax_cross_entropy(self, below: Floats, labels: Index) -> tuple[float, int]:
+    def _softmax_cross_entropy(
+        self,
+        below: Floats,
+        inputs: Floats,
+        labels: Index | CSR,
+        offset_rows: Index | None,
+        excluded: CSR | None,
+    ) -> tuple[float, int]:
         logits, row = self._logits, self._row
-        np.matmul(below, self._layers[-2], out=logits)
-        np.add(logits, self._layers[-1], out=logits)
+        top = logits if self.basis is None else self._top
+        np.matmul(below, self._layers[-2], out=top)
+        np.add(top, self._layers[-1], out=top)
+        if self.basis is not None:
+            top += inputs[:, -self._n_gains :] * self._gains
+            np.matmul(top, self.basis, out=logits)
+        if offset_rows is not None and self.offsets is not None:
+            np.take(self.offsets, offset_rows, axis=0, out=self._offset)
+            self._add_scaled(self._offset.reshape(-1), logits.reshape(-1), a=self._scale[0])
+        if excluded is not None:
+            which, classes, _ = named_classes(excluded)
+            logits[which, classes] = -np.inf
         np.maximum.reduce(logits, axis=1, keepdims=True, out=row)
         np.subtract(logits, row, out=logits)
-        chosen = logits[self._row_index, labels]  # ≤ 0, and 0 where the label is the most probable
+        which, classes, shares = named_classes(labels)
+        chosen = logits[which, classes]  # ≤ 0, and 0 where the label is the most probable
+        correct = np.bincount(which[chosen == 0])
         np.exp(logits, out=logits)
         np.add.reduce(logits, axis=1, keepdims=True, out=row)
-        loss = (float(np.log(row).sum()) - float(chosen.sum())) / self.batch_rows
+        loss = (float(np.log(row).sum()) - float(chosen @ shares)) / self.batch_rows
         np.multiply(row, self.batch_rows, out=row)
         np.divide(logits, row, out=logits)
-        logits[self._row_index, labels] -= 1 / self.batch_rows
-        return loss, int(np.count_nonzero(chosen == 0))
+        logits[which, classes] -= shares / self.batch_rows
+        return loss, int(np.count_nonzero(correct))
 
     def _folded(self, layer: int) -> tuple[Floats, Floats]:
         _, scale, shift = self._layers[3 * layer : 3 * layer + 3]
         mean, variance = self._running[2 * layer : 2 * layer + 2]
         slope = scale / np.sqrt(variance + self.bn_epsilon)
         return slope, shift - mean * slope
+
+
+def named_classes(labels: Index | CSR) -> tuple[Index, Index, Floats]:
+    """
+    What labels name.
+
+    Args:
+        labels: (n,) classes, or (n, n_outputs) distributions.
+
+    Returns:
+        (n_named,) rows, classes, and the share of the row that each class has.
+    """
+    if not isinstance(labels, CSR):
+        return np.arange(len(labels)), labels, np.ones(len(labels), np.float32)
+    return np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr)), labels.indices, labels.data
 
 
 class Adam:

@@ -9,10 +9,11 @@ popularity: what is left to learn is how a user differs from the crowd.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.linalg import svds
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,7 +59,12 @@ def train(
     # A seed of our own leaves the caller's random numbers alone.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network = Network(config, counts).to(device)
+        network = Network(config, counts)
+        import os
+        if os.environ.get("SVD"):
+            with torch.no_grad():
+                network.items.copy_(torch.from_numpy(_start(config, items, starts, weights, len(counts))*float(os.environ["SVD"])))
+        network = network.to(device)
         steps = config.epochs * cuts.steps
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
@@ -100,6 +106,8 @@ class Network(nn.Module):
         self.items = nn.Parameter(torch.randn(len(counts), d) * 0.02)
         self.item_bias = nn.Parameter(torch.tensor(np.log(popularity + 1e-12), dtype=torch.float32))
         self.ratings = nn.Parameter(torch.randn(RATINGS, d) * 0.02)
+        self.ago = nn.Parameter(torch.zeros(config.blocks * config.heads, config.length))
+        self.gap = nn.Parameter(torch.zeros(config.blocks * config.heads, GAPS))
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(d)
@@ -115,8 +123,11 @@ class Network(nn.Module):
         items = F.embedding(torch.from_numpy(sequences.items).to(device), self.items)
         ratings = F.embedding(torch.from_numpy(sequences.ratings).to(device), self.ratings)
         x = self.drop(items * self.scale + ratings)
-        for block in self.blocks:
-            x = block(x, ago, gaps, hidden)
+        # (n, blocks · heads, length, length), gathered at once
+        biases = F.embedding(gaps, self.gap.T).permute(0, 3, 1, 2) + self.ago[:, ago]
+        biases = biases.masked_fill(hidden[:, None], float(MASKED))
+        for block, bias in zip(self.blocks, biases.chunk(len(self.blocks), dim=1), strict=True):
+            x = block(x, bias)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def loss(
@@ -169,23 +180,17 @@ class _Block(nn.Module):
         super().__init__()
         d = config.width
         self.heads = config.heads
-        self.dropout = config.dropout
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
         self.qkv, self.out = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
         self.gate1, self.gate2 = nn.Linear(d, d), nn.Linear(d, d)
         self.inner, self.outer = nn.Linear(d, 4 * d), nn.Linear(2 * d, d)
-        self.ago = nn.Parameter(torch.zeros(config.heads, config.length))
-        self.gap = nn.Parameter(torch.zeros(config.heads, GAPS))
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, ago: Tensor, gaps: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         n, length, d = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(n, length, 3, self.heads, d // self.heads)
         Q, K, V = qkv.permute(2, 0, 3, 1, 4)
-        bias = self.ago[:, ago][None] + F.embedding(gaps, self.gap.T).permute(0, 3, 1, 2)
-        bias = bias.masked_fill(hidden[:, None], float(MASKED))
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(Q, K, V, attn_mask=bias, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(Q, K, V, attn_mask=bias)
         mixed = self.out(mixed.transpose(1, 2).reshape(n, length, d))
         x = x + torch.sigmoid(self.gate1(x)) * self.drop(mixed)
         left, right = self.inner(self.norm2(x)).chunk(2, dim=-1)
@@ -212,7 +217,7 @@ class _Cuts:
         most = (self.stops - self.starts) // config.length + 2
         self.steps = -(-int(most.sum()) // config.batch_sequences)
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Sequences, Index, Any]]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Sequences, Index, NDArray[np.float32]]]:
         """Batches in random order: sequences, (n, length) targets and (n, length) their weights."""
         if len(self.items) < 2:
             return
@@ -239,14 +244,24 @@ class _Cuts:
             )
             width = sequences.items.shape[1]
             where = np.maximum(end[rows][:, None] - np.arange(width, 0, -1), 0)
-            yield sequences, target_items(self.items, target, where), np.where(
-                sequences.inside, weight[where], np.float32(0.0)
-            )
+            told = np.where(sequences.inside, weight[where], np.float32(0.0))
+            yield sequences, self.items[target[where]], told
 
 
-def target_items(items: Index, target: Index, where: Index) -> Index:
-    """(n, length) items of the targets of the events at `where`."""
-    return items[target[where]]
+def _start(config, items, starts, weights, n_items):
+    n_users = len(starts)
+    rows = np.repeat(np.arange(n_users), np.diff(np.append(starts, len(items))))
+    X = sparse.csr_array((np.sqrt(weights), (rows, items)), shape=(n_users, n_items))
+    by_user = np.sqrt(np.maximum(np.bincount(rows, weights, minlength=n_users), 1e-12))
+    by_item = np.sqrt(np.bincount(items, weights, minlength=n_items) + 5*weights.mean())
+    X = sparse.diags_array(by_user**-0.5) @ X @ sparse.diags_array(1 / by_item)
+    k = min(config.width, min(X.shape) - 1)
+    u, s, vt = svds(X.astype(np.float64), k=k, v0=np.ones(min(X.shape)))
+    made = np.zeros((n_items, config.width))
+    v = (vt.T * np.sqrt(s))[:, ::-1]
+    v = v / np.sqrt((v**2).sum(1).mean())
+    made[:, :k] = v
+    return made.astype(np.float32)
 
 
 def _rate(done: float) -> float:

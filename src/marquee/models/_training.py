@@ -5,13 +5,13 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from marquee.data.schema import Index, Matrix
+from marquee.data.schema import CSR, Index, Matrix
 from marquee.errors import ModelError
-from marquee.models._network import Adam, Network
+from marquee.models._network import Adam, Floats, Network, named_classes
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 
@@ -27,15 +27,25 @@ class Rows:
     Encoded rows.
 
     Attributes:
-        inputs: (n, 2 · n_inputs) as the network takes them.
-        labels: (n,) class indices.
+        inputs: (n, 2 · n_inputs + n_plain) as the network takes them.
+        labels: (n,) class indices, or (n, n_outputs) distributions.
+        offset_rows: (n,) which of the network's offsets is whose, where it has some.
+        excluded: (n, n_outputs) classes that a row cannot have.
     """
 
     inputs: Matrix
-    labels: Index
+    labels: Index | CSR
+    offset_rows: Index | None = None
+    excluded: CSR | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
+
+    def take(self, chosen: Index | slice) -> Self:
+        """The given rows, in that order."""
+        offset_rows = None if self.offset_rows is None else self.offset_rows[chosen]
+        excluded = None if self.excluded is None else self.excluded[chosen]
+        return type(self)(self.inputs[chosen], self.labels[chosen], offset_rows, excluded)
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Schedule:
         patience: epochs without a better validation loss before it ends.
         min_improvement: fall of the validation loss, in nats, that counts as better.
         frequency_scales: of the periodic embedding, one per input.
+        weight_decay: share of the weights that a step of size 1 would take off.
     """
 
     seed: int
@@ -62,6 +73,7 @@ class Schedule:
     patience: int
     min_improvement: float
     frequency_scales: tuple[float, ...]
+    weight_decay: float = 0.0
 
     def rows_of_step(self, n_rows: int) -> int:
         """Rows of a step for so many training rows: about 256 steps an epoch."""
@@ -78,6 +90,7 @@ def train(
     schedule: Schedule,
     *,
     progress: Progress,
+    prior: Floats | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[list[dict[str, float]], int]:
     """
@@ -89,6 +102,7 @@ def train(
             decides). The test rows are only measured.
         schedule: when to stop.
         progress: told the metrics of each epoch, those before a resumption too.
+        prior: (n_outputs,) where the output biases start; default: the logarithm of the classes' shares.
         checkpoints: where to save each epoch and to resume from.
 
     Returns:
@@ -102,13 +116,15 @@ def train(
     network.start(
         rng, batch_rows=schedule.rows_of_step(len(rows)), frequency_scales=schedule.frequency_scales
     )
-    counts = np.bincount(rows.labels, minlength=network.n_outputs)
-    network.set_output_bias(np.log(np.maximum(counts, 1) / len(rows)))
+    if prior is None:
+        counts = np.bincount(rows.labels, minlength=network.n_outputs)
+        prior = np.log(np.maximum(counts, 1) / len(rows))
+    network.set_output_bias(prior)
     adam = Adam(network.parameters, network.gradient, schedule.learning_rate)
     best = {"parameters": network.parameters.copy(), "running": network.running.copy()}
     best_loss, best_epoch = np.inf, 0
     epochs: list[dict[str, float]] = []
-    fingerprint = _fingerprint(network, parts, schedule) if checkpoints is not None else ""
+    fingerprint = _fingerprint(network, parts, schedule, prior) if checkpoints is not None else ""
     live = {
         "parameters": network.parameters,
         "running": network.running,
@@ -130,7 +146,7 @@ def train(
         progress.step(metrics)
     with _one_thread():
         while len(epochs) < limit and len(epochs) - best_epoch < schedule.patience:
-            metrics = train_epoch(network, adam, rows, rng)
+            metrics = train_epoch(network, adam, rows, rng, weight_decay=schedule.weight_decay)
             for name in ("validation", "test"):
                 if len(parts[name]):
                     loss, accuracy = evaluate(network, parts[name])
@@ -170,14 +186,18 @@ def evaluate(network: Network, rows: Rows) -> tuple[float, float]:
     loss, correct = 0.0, 0
     size = max(1, EVALUATED_ELEMENTS // network.n_outputs)
     for start in range(0, len(rows), size):
-        labels = rows.labels[start : start + size]
-        answers = network.log_probabilities(rows.inputs[start : start + size])
-        loss -= float(answers[np.arange(len(labels)), labels].sum(dtype=np.float64))
-        correct += int((answers.argmax(axis=1) == labels).sum())
+        part = rows.take(slice(start, start + size))
+        answers = network.log_probabilities(part.inputs, part.offset_rows, part.excluded)
+        which, classes, shares = named_classes(part.labels)
+        chosen = answers[which, classes]
+        loss -= float((chosen * shares).sum(dtype=np.float64))
+        correct += len(np.unique(which[chosen == answers.max(axis=1)[which]]))
     return loss / len(rows), correct / len(rows)
 
 
-def train_epoch(network: Network, adam: Adam, rows: Rows, rng: np.random.Generator) -> dict[str, float]:
+def train_epoch(
+    network: Network, adam: Adam, rows: Rows, rng: np.random.Generator, *, weight_decay: float = 0.0
+) -> dict[str, float]:
     """
     One pass over the rows in random order; returns their loss and accuracy as each batch met the network.
 
@@ -185,18 +205,24 @@ def train_epoch(network: Network, adam: Adam, rows: Rows, rng: np.random.Generat
         network: started.
         adam: of the network.
         rows: at least `network.batch_rows`.
-        rng: source of the order.
+        rng: source of the order, and of the dropout.
+        weight_decay: of the schedule.
     """
     batch = network.batch_rows
     # Rows that fill no batch wait for a later epoch, which draws another order.
     order = rng.permutation(len(rows))[: len(rows) // batch * batch]
-    inputs, labels = rows.inputs[order], rows.labels[order]
+    rows = rows.take(order)
+    # Without dropout the generator is left alone: it only orders the rows.
+    dropout_rng = rng if any(network.dropout) else None
     loss, correct = 0.0, 0
     for start in range(0, len(order), batch):
+        step = rows.take(slice(start, start + batch))
         step_loss, step_correct = network.loss_and_gradient(
-            inputs[start : start + batch], labels[start : start + batch]
+            step.inputs, step.labels, step.offset_rows, step.excluded, dropout_rng
         )
         adam.step()
+        if weight_decay:
+            network.decay(adam.learning_rate * weight_decay)
         loss += step_loss * batch
         correct += step_correct
     return {"train_loss": loss / len(order), "train_accuracy": correct / len(order)}
@@ -211,11 +237,14 @@ def _one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def _fingerprint(network: Network, parts: Mapping[str, Rows], schedule: Schedule) -> str:
+def _fingerprint(network: Network, parts: Mapping[str, Rows], schedule: Schedule, prior: Floats) -> str:
     shape: list[Any] = [asdict(schedule), network.n_inputs, network.n_frequencies, network.hidden]
-    sha = hashlib.sha256(json.dumps([*shape, network.n_outputs]).encode())
+    shape += [network.n_outputs, network.n_plain, network.dropout]
+    sha = hashlib.sha256(json.dumps(shape).encode())
+    arrays = [prior, network.offsets]
     for name, rows in sorted(parts.items()):
         sha.update(f"{name} {len(rows)}".encode())
-        sha.update(rows.inputs.tobytes())
-        sha.update(rows.labels.tobytes())
+        arrays += [rows.inputs, *named_classes(rows.labels), rows.offset_rows]
+    for array in arrays:
+        sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()

@@ -8,6 +8,7 @@ that is left names the leaf, and a table of 256 values per tree names its score.
 worked off by a few NumPy calls, with sums in LightGBM's own order, so that scores equal its own bit for bit.
 
 `LinearRanker` is a list-wise softmax regression of the same features: a fraction of the cost, no library.
+`BlendedRanker` is the mean of both: their errors are not the same.
 
 Source:
     Burges 2010, "From RankNet to LambdaRank to LambdaMART"; Lucchese et al. 2015, "QuickScorer"; Ke et al.
@@ -26,7 +27,7 @@ from marquee.data.schema import Index, Matrix, Vector
 from marquee.errors import ModelError
 from marquee.models.base import ModelState
 
-__all__ = ["LinearRanker", "PairRanker", "TreeRanker"]
+__all__ = ["BlendedRanker", "LinearRanker", "PairRanker", "TreeRanker", "ranker_from_state"]
 
 Scores = NDArray[np.float64]  # (n_pairs,)
 
@@ -320,6 +321,69 @@ class LinearRanker(PairRanker):
         """Unknown is the mean, and outliers end at `CLIP`."""
         scaled = np.clip((features - self._mean) / self._deviation, -CLIP, CLIP)
         return np.nan_to_num(scaled, copy=False, nan=0.0).astype(np.float32, copy=False)
+
+
+class BlendedRanker(PairRanker):
+    """
+    The mean of other rankers, each scaled to a deviation of 1 within the lists it learnt from.
+
+    Args:
+        parts: rankers to fit.
+    """
+
+    def __init__(self, parts: Sequence[PairRanker]) -> None:
+        self._parts = tuple(parts)
+        self._scales = np.ones(len(self._parts))
+
+    def fit(self, features: Matrix, chosen: Vector, indptr: Index, *, seed: int = 0) -> Self:
+        """See `PairRanker.fit`."""
+        sizes = np.diff(indptr)
+        lists = np.repeat(np.arange(len(sizes)), sizes)
+        for number, part in enumerate(self._parts):
+            scores = part.fit(features, chosen, indptr, seed=seed).predict(features)
+            mean = np.bincount(lists, scores, minlength=len(sizes)) / np.maximum(sizes, 1)
+            deviation = float(np.sqrt(np.mean((scores - mean[lists]) ** 2)))
+            self._scales[number] = 1.0 / max(deviation, 1e-9)
+        return self
+
+    def predict(self, features: Matrix) -> Scores:
+        """See `PairRanker.predict`."""
+        total = np.zeros(len(features))
+        for part, scale in zip(self._parts, self._scales, strict=True):
+            total += scale / len(self._parts) * part.predict(features)
+        return total
+
+    def importance(self) -> Vector:
+        """See `PairRanker.importance`."""
+        mean: Vector = np.mean([part.importance() for part in self._parts], axis=0, dtype=np.float32)
+        return mean
+
+    def state(self) -> ModelState:
+        """The states of the parts and their scales."""
+        parts = {f"part_{number}": part.state() for number, part in enumerate(self._parts)}
+        joined = ModelState.join(parts, {"kind": "blend", "parts": len(parts)})
+        return ModelState({**joined.arrays, "scales": self._scales}, joined.meta)
+
+    @classmethod
+    def from_state(cls, state: ModelState) -> Self:
+        """See `PairRanker.from_state`."""
+        made = cls([ranker_from_state(state.nested(f"part_{n}")) for n in range(state.meta["parts"])])
+        made._scales = state.arrays["scales"]
+        return made
+
+
+def ranker_from_state(state: ModelState) -> PairRanker:
+    """
+    The ranker of a state, of whichever kind.
+
+    Raises:
+        ModelError: an unknown kind.
+    """
+    kinds: dict[str, type[PairRanker]] = {"trees": TreeRanker, "linear": LinearRanker, "blend": BlendedRanker}
+    kind = state.meta.get("kind")
+    if kind not in kinds:
+        raise ModelError(f"Unknown kind of ranker: {kind!r}.", fix="Train the model again.")
+    return kinds[kind].from_state(state)
 
 
 class _Tree:

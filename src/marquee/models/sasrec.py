@@ -20,6 +20,7 @@ Source:
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Self
 
 import numpy as np
@@ -121,6 +122,11 @@ class Sasrec(Recommender):
     config: SasrecConfig
     _popularity: Vector  # (n_items,) for empty histories
     _arrays: Arrays | None = None
+
+    @classmethod
+    def trainable(cls) -> bool:
+        """Only where PyTorch is installed."""
+        return find_spec("torch") is not None
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
@@ -229,7 +235,9 @@ class Sasrec(Recommender):
             }
             # Of the last block only its last row is asked for.
             asked = slice(-1, None) if block == self.config.blocks - 1 else slice(None)
-            bias = w["ago"][:, ago[asked]][None] + w["gap"][:, gaps[:, asked]].transpose(1, 0, 2, 3)
+            own = slice(block * self.config.heads, (block + 1) * self.config.heads)
+            bias = arrays["gap"][own][:, gaps[:, asked]].transpose(1, 0, 2, 3)
+            bias = bias + arrays["ago"][own][:, ago[asked]]
             bias[np.broadcast_to(hidden[:, None, asked], bias.shape)] = MASKED
             mixed = self._attention(w, _norm(x, w["norm1.weight"], w["norm1.bias"]), asked, bias)
             x = x[:, asked]

@@ -40,7 +40,7 @@ def infer(context: RunContext) -> dict[str, Any]:
     bundle, model = load_champion(context.settings, context.database, context.objects)
     interactions = interaction_rows.load(context.database)
     histories = interactions.histories()
-    pipeline = RecommendationPipeline(model)
+    pipeline = RecommendationPipeline(model, item_rows.load_catalog(context.database))
     blocks = []
     for start in range(0, len(histories), BLOCK_USERS):
         blocks.append(pipeline.recommend(histories.take(slice(start, start + BLOCK_USERS)), k))
@@ -86,8 +86,10 @@ def recommend_user(
     with database.begin() as connection:
         events = interaction_rows.user_history(connection, user_id)
     moment = int(events.timestamps.max(initial=0)) + 1
-    ranked = RecommendationPipeline(model).recommend(Histories.gather(events, [user_id], moment), k)
-    titles = _titles(item_rows.load_catalog(database))
+    catalog = item_rows.load_catalog(database)
+    pipeline = RecommendationPipeline(model, catalog)
+    ranked = pipeline.recommend(Histories.gather(events, [user_id], moment), k)
+    titles = _titles(catalog)
     return [
         {"rank": rank, "item_id": item_id, "title": titles.get(item_id), "score": score}
         for rank, (item_id, score) in enumerate(next(ranked.rows()), start=1)

@@ -67,11 +67,12 @@ class Diversifier:
         """(n, n_genres) share of each genre among the items of the history that were not hidden."""
         index = items.index(histories.item_ids)
         used = (index >= 0) & (histories.events != Event.HIDE)
-        rows = histories.rows[used]
-        picked = CSR(
-            (np.ones(len(rows), np.float32), (rows, index[used])), shape=(len(histories), len(items))
-        )
-        mass = np.asarray(picked @ self._genres, dtype=np.float32)
+        lengths = np.bincount(histories.rows[used], minlength=len(histories))
+        mass = np.zeros((len(histories), self._genres.shape[1]), np.float32)
+        told = np.flatnonzero(lengths)
+        if len(told):
+            starts = (np.cumsum(lengths) - lengths)[told]
+            mass[told] = np.add.reduceat(self._genres[index[used]], starts, axis=0)
         return np.asarray(mass / np.maximum(mass.sum(axis=1, keepdims=True), np.float32(1e-9)))
 
     def rerank(self, pools: Index, k: int, dials: Vector, taste: Matrix) -> Index:

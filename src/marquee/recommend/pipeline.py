@@ -32,6 +32,7 @@ COLD_DIAL: Final = 0.6
 UNCERTAIN_POOL: Final = 20
 """Uncertain items of each user that exploration draws from."""
 ANYTHING: Final = Filters()
+_CLICK, _HIDE = int(Event.CLICK), int(Event.HIDE)  # plain integers compare faster
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,6 +79,8 @@ class RecommendationPipeline:
         self._catalog = catalog
         counts = self.scorer.item_counts
         self._uncertain: Index = np.flatnonzero(counts <= np.median(counts)) if len(counts) else counts
+        self._place = np.full(len(counts), -1, dtype=np.int64)  # (n_items,) of each in `_uncertain`
+        self._place[self._uncertain] = np.arange(len(self._uncertain))
 
     def recommend(
         self,
@@ -154,7 +157,7 @@ class RecommendationPipeline:
         scores = np.where(mask, self.scorer.score(histories), np.float32(-np.inf))
         scores[rows[taken], index[taken]] = -np.inf
         qualified = np.count_nonzero(scores > -np.inf, axis=1)
-        telling = (index >= 0) & (histories.events != Event.HIDE)
+        telling = (index >= 0) & (histories.events != _HIDE)
         personal = np.bincount(rows[telling], minlength=len(histories)) > 0
         chosen = self._chosen(histories, scores, personal, k, diversity, language)
         propensities = np.where(chosen >= 0, np.float32(1.0), np.float32(np.nan))
@@ -181,14 +184,19 @@ class RecommendationPipeline:
     ) -> Index:
         """(n, k) item indices before exploration."""
         cold = np.flatnonzero(~personal)
-        ranking = scores
+        ranking, n_own = scores, None
         if language is not None and len(cold):
+            own = self.facts.of_language(language)
             ranking = scores.copy()
-            ranking[cold] += self._head_start(scores[cold]) * self.facts.of_language(language)
+            ranking[cold] += self._head_start(scores[cold]) * own
+            n_own = np.count_nonzero(own & (scores[cold] > -np.inf), axis=1)
         dials = np.where(personal, diversity, max(diversity, COLD_DIAL)).astype(np.float32)
         if self._diversifier is None or not (diversity or len(cold)):
             return top_k(ranking, k)[0]
         pools, _ = top_k(ranking, max(POOL, 3 * k))
+        if n_own is not None:
+            # Other languages only fill up what is missing.
+            pools[cold] = np.where(np.arange(pools.shape[1]) < np.maximum(n_own, k)[:, None], pools[cold], -1)
         chosen = pools[:, :k].copy()
         varied = np.flatnonzero(dials > 0)
         part = histories if len(varied) == len(histories) else histories.take(varied)
@@ -207,10 +215,8 @@ class RecommendationPipeline:
 
     def _uncertain_pool(self, scores: Matrix, chosen: Index) -> Index:
         """(n, m) the best uncertain items outside the lists."""
-        among = scores[:, self._uncertain]
-        place = np.full(scores.shape[1], -1, dtype=np.int64)
-        place[self._uncertain] = np.arange(len(self._uncertain))
-        listed = np.where(chosen >= 0, place[np.maximum(chosen, 0)], -1)
+        among = np.take(scores, self._uncertain, axis=1)
+        listed = np.where(chosen >= 0, self._place[np.maximum(chosen, 0)], -1)
         row, column = np.nonzero(listed >= 0)
         among[row, listed[row, column]] = -np.inf
         best, _ = top_k(among, UNCERTAIN_POOL)
@@ -225,7 +231,7 @@ class RecommendationPipeline:
 
 def unavailable(histories: Histories) -> NDArray[np.bool_]:
     """(n_events,) which events take their item out of the user's lists: all but clicks."""
-    return np.asarray((histories.events != Event.CLICK) | ~np.isnan(histories.ratings))
+    return np.asarray((histories.events != _CLICK) | ~np.isnan(histories.ratings))
 
 
 def _joined(parts: list[RecommendedItems]) -> RecommendedItems:

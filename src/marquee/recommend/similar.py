@@ -176,7 +176,7 @@ def content_vectors(items: Vocabulary, catalog: Catalog | None) -> CSR:
         shorter.
     """
     terms = encode_items(catalog, items, (*FACTS, "title", "overview"), min_items=2)
-    return tf_idf(terms.matrix, DAMPING)
+    return tf_idf(terms.matrix, DAMPING) if terms.names else terms.matrix
 
 
 def _by_item(rows: Interactions, items: Vocabulary, newest: int) -> CSR:

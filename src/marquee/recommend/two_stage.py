@@ -1,0 +1,403 @@
+"""
+The two-stage recommender: several models propose, a ranker that knows more decides.
+
+    history → first stage (candidates and their scores) → features of each pair → ranker → list
+
+The ranker learns from queries whose answers are known: `fit` cuts windows out of the end of its data, fits the
+first stage before each of them, and asks what the users of the window went on to choose. Then the first
+stage is fitted anew on everything. So it learns from the past only, in evaluation as in production, and a
+list is made of the same steps in both.
+
+`TwoStage` ranks by the mean of gradient-boosted trees and a softmax regression; `LinearStack` by the regression
+alone: no LightGBM, faster, and nearly as good.
+
+Lists are re-ranked with an eye on exposure: an item that the lists of many users hold already must be a
+little better to be in one more. What that costs each item is learnt at fit time, since a request sees no
+other user's list.
+
+Source:
+    Covington et al. 2016, "Deep neural networks for YouTube recommendations" (two stages); Wolpert 1992
+    (stacking); Abdollahpouri et al. 2019, "Managing popularity bias in recommender systems with
+    personalized re-ranking".
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.ranked import RankedItems
+from marquee.data.schema import CSR, Index, Matrix, Vector
+from marquee.data.vocabulary import Vocabulary
+from marquee.models import model_class
+from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
+from marquee.models.ranker import BlendedRanker, LinearRanker, PairRanker, TreeRanker, ranker_from_state
+from marquee.recommend.candidates import Candidates, gather_candidates, seen_cells
+from marquee.recommend.pair_features import PairFeatures
+from marquee.recommend.past_queries import past_queries
+
+__all__ = ["LinearStack", "TwoStage", "TwoStageConfig"]
+
+SOURCES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "ease": ("ease", {}),
+    "ease_recent": ("ease", {"training_half_life_days": 180.0, "history_half_life_events": 20.0}),
+    "item_knn": ("item_knn", {}),
+    "item_knn_cosine": ("item_knn", {"similarity": "cosine", "history_half_life_events": 20.0}),
+    "ials": ("ials", {}),
+    "markov": ("markov", {}),
+    "content": ("content", {}),
+    "popularity": ("popularity", {}),
+    "popularity_365": ("popularity", {"half_life_days": 365}),
+    "popularity_60": ("popularity", {"half_life_days": 60}),
+    "popularity_14": ("popularity", {"half_life_days": 14}),
+}
+"""First-stage models by name: the model and how it differs from its defaults."""
+
+VIEWS: Final[dict[str, tuple[str, int]]] = {
+    "item_knn_last_3": ("item_knn", 3),
+    "ease_last_10": ("ease", 10),
+    "markov_last_3": ("markov", 3),
+    "content_last_5": ("content", 5),
+}
+"""Further scores from the newest events alone: the source and their number. They propose nothing."""
+
+BLOCK_CELLS: Final = 4_000_000
+"""Cells of one dense (histories, n_items) score matrix: bounds memory."""
+LEAST_LISTS: Final = 20
+"""With fewer lists to learn from the ranker stays at its prior."""
+EXPOSED_LIST: Final = 10
+"""Length of the lists whose exposure is evened out."""
+EXPOSURE_ROUNDS: Final = 8
+
+
+@dataclass(frozen=True)
+class TwoStageConfig(ModelConfig):
+    """Hyper-parameters of `TwoStage` and `LinearStack`."""
+
+    sources: tuple[str, ...] = tunable(tuple(SOURCES), "First-stage models, of `SOURCES`.")
+    depth: int = tunable(60, "Items that each source proposes.", choices=(30, 60, 100, 200))
+    windows: int = tunable(12, "Past windows to learn from, at most.", low=1, high=20)
+    window_share: float = tunable(0.05, "Size of such a window in rows, as a share of the fit data.")
+    least_share: float = tunable(0.1, "Share of the rows before the oldest window, at least.")
+    points: tuple[float, ...] = tunable(
+        (0.25, 0.5, 0.75), "Where in a user's rows of a window they are asked, as a share."
+    )
+    queries: int = tunable(20_000, "Past queries to learn from: when they are enough, windows are saved.")
+    ridge: float = tunable(1.0, "Regularisation of the regression.", low=0.03, high=30.0, log=True)
+    trees: int = tunable(150, "Trees of the ranker.", low=20, high=400)
+    leaves: int = tunable(7, "Leaves per tree.", choices=(3, 5, 7, 8))
+    learning_rate: float = tunable(0.05, "Shrinkage of each tree.", low=0.005, high=0.1, log=True)
+    min_pairs: int = tunable(200, "Least pairs of a leaf.", choices=(50, 100, 200, 500))
+    exposure: float = tunable(
+        0.0, "What being in all lists costs, in standard deviations of the scores.", low=0.0, high=1.0
+    )
+    exposure_users: int = tunable(1000, "Newest users whose lists tell the exposure.")
+    threads: int = tunable(1, "Threads of LightGBM.")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.sources) - set(SOURCES))
+        if unknown or not self.sources:
+            raise ValueError(f"sources must be some of {list(SOURCES)}, not {list(self.sources)}")
+
+
+class TwoStage(Recommender):
+    """Items by a ranker over the candidates of several models."""
+
+    name: ClassVar[str] = "two_stage"
+    Config = TwoStageConfig
+    config: TwoStageConfig
+    _stage: "_FirstStage"
+    _ranker: PairRanker
+    _penalty: Vector  # (n_items,) what exposure costs
+
+    def fit(
+        self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
+    ) -> Self:
+        """Learn to rank from past windows, then fit the first stage on everything; see `Recommender.fit`."""
+        config = self.config
+        rows = interactions.sorted()
+        starts = self._window_starts(len(rows))
+        progress.total(len(starts) + 2, "windows")
+        lists: list[_Lists] = []
+        wanted = config.queries
+        rng = np.random.default_rng(config.seed)
+        for start, stop in starts:
+            if wanted > 0:
+                lists.append(self._lists_of(rows, start, stop, catalog, wanted, rng))
+                wanted -= len(lists[-1].indptr) - 1
+            progress.step()
+        names = PairFeatures(_score_names(config.sources)).names
+        self._ranker = self._learnt(_joined(lists, len(names)), names)
+        progress.step()
+        self._set_items(rows.positives())
+        self._stage = _FirstStage.fitted(rows, catalog, config, self.items)
+        self._penalty = self._exposure_penalty(rows)
+        progress.step()
+        return self
+
+    def score(self, histories: Histories) -> Matrix:
+        """
+        Candidates by the ranker, and below them all the rest by the first source.
+
+        What a history has already is never a candidate.
+        """
+        scores = np.empty((len(histories), len(self.items)), np.float32)
+        for rows in _blocks(len(histories), len(self.items)):
+            block = histories.take(rows)
+            candidates, first = self._stage.candidates(block)
+            ranked = self._ranked(block, candidates)
+            low, high = first.min(axis=1, keepdims=True), first.max(axis=1, keepdims=True)
+            rest = (first - low) / np.maximum(high - low, 1e-12)  # in [0, 1]
+            floor = np.zeros(len(block))
+            np.minimum.at(floor, candidates.rows, ranked)
+            scores[rows] = rest + (floor[:, None] - 2.0)
+            scores[rows.start + candidates.rows, candidates.items] = ranked
+        return scores
+
+    def recommend(
+        self, histories: Histories | Sequence[int], k: int = 10, *, exclude_history: bool = True
+    ) -> RankedItems:
+        """See `Recommender.recommend`; in blocks that suit the size of the catalogue."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        batch = histories if isinstance(histories, Histories) else Histories.of_items(histories)
+        parts = [
+            self._recommend_block(batch.take(rows), k, exclude_history)
+            for rows in _blocks(max(len(batch), 1), len(self.items))
+        ]
+        return RankedItems(
+            np.concatenate([part.item_ids for part in parts]), np.concatenate([part.scores for part in parts])
+        )
+
+    def state(self) -> ModelState:
+        """Both stages and the exposure penalty."""
+        parts = {
+            **{f"source_{name}": model.state() for name, model in self._sources().items()},
+            "features": self._stage.features.state(),
+            "ranker": self._ranker.state(),
+        }
+        joined = ModelState.join(parts, {"config": self.config.to_dict()})
+        arrays = {**joined.arrays, **self._items_state(), "penalty": self._penalty}
+        return ModelState(arrays, joined.meta)
+
+    @classmethod
+    def from_state(cls, state: ModelState) -> Self:
+        """See `Recommender.from_state`."""
+        model = cls(cls.Config.from_dict(state.meta["config"]))
+        model._restore_items(state)
+        model._penalty = state.arrays["penalty"]
+        models = {
+            name: model_class(SOURCES[name][0]).from_state(state.nested(f"source_{name}"))
+            for name in model.config.sources
+        }
+        features = PairFeatures.from_state(state.nested("features"), model.items)
+        model._stage = _FirstStage(models, features, model.items, model.config.depth)
+        model._ranker = ranker_from_state(state.nested("ranker"))
+        return model
+
+    def _sources(self) -> dict[str, Recommender]:
+        self.items  # noqa: B018 - raises before fit
+        return self._stage.models
+
+    def _make_ranker(self) -> PairRanker:
+        config = self.config
+        trees = TreeRanker(
+            trees=config.trees,
+            leaves=config.leaves,
+            learning_rate=config.learning_rate,
+            min_pairs=config.min_pairs,
+            threads=config.threads,
+        )
+        return BlendedRanker([trees, LinearRanker(ridge=config.ridge)])
+
+    def _learnt(self, lists: "_Lists", names: Sequence[str]) -> PairRanker:
+        """The ranker of past lists; with too few of them, the mean of the personal sources."""
+        prior = np.array(
+            [
+                float(name.endswith("_z") and not name.startswith(("popularity", "content")))
+                for name in names
+            ],
+            dtype=np.float32,
+        )
+        if len(lists.indptr) - 1 < LEAST_LISTS:
+            return LinearRanker(prior=prior / max(float(prior.sum()), 1.0))
+        return self._make_ranker().fit(lists.features, lists.chosen, lists.indptr, seed=self.config.seed)
+
+    def _window_starts(self, n_rows: int) -> list[tuple[int, int]]:
+        """(start, stop) of the past windows, newest first."""
+        config = self.config
+        found = []
+        for number in range(config.windows):
+            stop = round(n_rows * (1.0 - number * config.window_share))
+            start = round(n_rows * (1.0 - (number + 1) * config.window_share))
+            if start < config.least_share * n_rows or start < 1 or stop <= start:
+                break
+            found.append((start, stop))
+        return found
+
+    def _lists_of(
+        self,
+        rows: Interactions,
+        start: int,
+        stop: int,
+        catalog: Catalog | None,
+        wanted: int,
+        rng: np.random.Generator,
+    ) -> "_Lists":
+        """Lists of a past window, of candidates that models of before the window propose."""
+        fit = rows.take(slice(0, start))
+        items = Vocabulary.by_count(fit.positives().item_ids)
+        stage = _FirstStage.fitted(fit, catalog, self.config, items)
+        histories, truth = past_queries(rows, start, stop, self.config.points, items)
+        if len(histories) > wanted:
+            kept = np.sort(rng.choice(len(histories), wanted, replace=False))
+            histories, truth = histories.take(kept), CSR(truth[kept])
+        parts = []
+        for block in _blocks(len(histories), len(items)):
+            asked = histories.take(block)
+            candidates, _ = stage.candidates(asked)
+            chosen = np.asarray(truth[block][candidates.rows, candidates.items]).ravel()
+            parts.append(
+                _Lists(
+                    stage.features.compute(asked, candidates), chosen.astype(np.float32), candidates.indptr
+                ).with_hits()
+            )
+        return _joined(parts, len(stage.features.names))
+
+    def _ranked(self, histories: Histories, candidates: Candidates) -> Vector:
+        """(n_pairs,) float32 final scores."""
+        scores = self._ranker.predict(self._stage.features.compute(histories, candidates))
+        return (scores - self._penalty[candidates.items]).astype(np.float32)
+
+    def _exposure_penalty(self, rows: Interactions) -> Vector:
+        """(n_items,) the cost at which the lists of the newest users share exposure more evenly."""
+        penalty = np.zeros(len(self.items), np.float32)
+        self._penalty = penalty
+        if not self.config.exposure or not len(rows):
+            return penalty
+        newest_first = rows.user_ids[::-1]
+        users, first = np.unique(newest_first, return_index=True)
+        users = np.sort(users[np.argsort(first, kind="stable")][: self.config.exposure_users])
+        histories = rows.take(np.isin(rows.user_ids, users)).histories()
+        kept = []
+        for block in _blocks(len(histories), len(self.items)):
+            asked = histories.take(block)
+            candidates, _ = self._stage.candidates(asked)
+            kept.append((candidates, self._ranked(asked, candidates)))
+        deviations = [
+            np.std(scores[a:b]) for c, scores in kept for a, b in zip(c.indptr[:-1], c.indptr[1:], strict=True)
+            if b > a
+        ]
+        unit = self.config.exposure * float(np.mean(deviations)) if deviations else 0.0
+        for _ in range(EXPOSURE_ROUNDS):
+            exposed = np.zeros(len(self.items))
+            for candidates, scores in kept:
+                np.add.at(exposed, _listed(candidates, scores - penalty[candidates.items]), 1.0)
+            share = exposed / max(len(histories), 1)
+            # Halfway each time: an item that is pushed out of all lists must be able to come back.
+            penalty = (0.5 * (penalty + unit * np.sqrt(share))).astype(np.float32)
+        return penalty
+
+
+class LinearStack(TwoStage):
+    """The same first stage under the regression alone: the fast fallback."""
+
+    name: ClassVar[str] = "linear_stack"
+
+    def _make_ranker(self) -> PairRanker:
+        return LinearRanker(ridge=self.config.ridge)
+
+
+class _FirstStage:
+    """The fitted sources and the features of what they propose."""
+
+    def __init__(
+        self, models: dict[str, Recommender], features: PairFeatures, items: Vocabulary, depth: int
+    ) -> None:
+        self.models = models
+        self.features = features
+        self._items = items
+        self._depth = depth
+
+    @classmethod
+    def fitted(
+        cls, rows: Interactions, catalog: Catalog | None, config: TwoStageConfig, items: Vocabulary
+    ) -> Self:
+        """Fit every source and the features on the same rows, in the global order."""
+        known = None
+        if catalog is not None:
+            # Items without interactions are not ranked, so the sources need not know them.
+            known = Catalog(catalog.table.take(np.flatnonzero(items.index(catalog.item_ids) >= 0)))
+        models: dict[str, Recommender] = {}
+        for name in config.sources:
+            kind = model_class(SOURCES[name][0])
+            settings = {"seed": config.seed, **SOURCES[name][1]}
+            models[name] = kind(kind.Config.from_dict(settings)).fit(rows, known)
+        features = PairFeatures(_score_names(config.sources)).fit(rows.positives(), known, items)
+        return cls(models, features, items, config.depth)
+
+    def candidates(self, histories: Histories) -> tuple[Candidates, Matrix]:
+        """The candidates, and (n, n_items) what the first source says of every item."""
+        scores = [model.score(histories) for model in self.models.values()]
+        views = {name: VIEWS[name] for name in self.features.sources if name in VIEWS}
+        newest = {n: histories.last(n) for n in {n for _, n in views.values()}}
+        scores += [self.models[source].score(newest[n]) for source, n in views.values()]
+        seen = seen_cells(histories, self._items)
+        return gather_candidates(scores, seen, self._depth, len(self.models)), scores[0]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Lists:
+    """
+    What a ranker learns from.
+
+    Attributes:
+        features: (n_pairs, n_features).
+        chosen: (n_pairs,) 1 or 0.
+        indptr: (n_lists + 1,) offsets.
+    """
+
+    features: Matrix
+    chosen: Vector
+    indptr: Index
+
+    def with_hits(self) -> "_Lists":
+        """Only the lists that hold something chosen: the others teach no order."""
+        sizes = np.diff(self.indptr)
+        row = np.repeat(np.arange(len(sizes)), sizes)
+        hit = np.bincount(row, self.chosen, minlength=len(sizes)) > 0
+        kept = hit[row]
+        return _Lists(self.features[kept], self.chosen[kept], np.append(0, np.cumsum(sizes[hit])))
+
+
+def _joined(parts: Sequence[_Lists], n_features: int) -> _Lists:
+    if not parts:
+        return _Lists(np.zeros((0, n_features), np.float32), np.zeros(0, np.float32), np.zeros(1, np.int64))
+    sizes = np.concatenate([np.diff(part.indptr) for part in parts])
+    return replace(
+        parts[0],
+        features=np.concatenate([part.features for part in parts]),
+        chosen=np.concatenate([part.chosen for part in parts]),
+        indptr=np.append(0, np.cumsum(sizes)),
+    )
+
+
+def _score_names(sources: Sequence[str]) -> tuple[str, ...]:
+    """The sources, and the views of those that are among them."""
+    return (*sources, *(name for name, (source, _) in VIEWS.items() if source in sources))
+
+
+def _blocks(n: int, n_items: int) -> Iterator[slice]:
+    step = max(1, min(256, BLOCK_CELLS // max(n_items, 1)))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def _listed(candidates: Candidates, scores: NDArray[Any]) -> Index:
+    """The items of all top lists, with repetition."""
+    order = np.lexsort((candidates.items, -scores, candidates.rows))
+    place = np.arange(len(order)) - candidates.indptr[:-1][candidates.rows]
+    return candidates.items[order[place < EXPOSED_LIST]]
