@@ -4,13 +4,12 @@ What variety costs: accuracy and diversity of the lists at each setting of the d
     OMP_NUM_THREADS=1 python benchmarks/diversity.py [--model ease] [--data FOLDER] [--stage test]
 
 Fits the model in each window of the `rolling` protocol on the small MovieLens ratings of the folder (default:
-the environment variable MARQUEE_REALDATA) and re-ranks its lists at each setting. Prints a Markdown table.
+MARQUEE_REALDATA, else ../shared/data) and re-ranks its lists at each setting. Prints a Markdown table.
 Without the ratings it says so and ends.
 """
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from marquee.evaluation.ranking import Lists
 from marquee.models import model_class
 from marquee.recommend import RecommendationPipeline
 
+REALDATA = Path(os.environ.get("MARQUEE_REALDATA", Path(__file__).parents[2] / "shared" / "data"))
 DIALS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 K = 10
 COLUMNS = ("NDCG@10", "coverage@10", "diversity (genres)", "diversity (content)", "calibration")
@@ -83,11 +83,12 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--model", default="ease")
-    parser.add_argument("--data", type=Path, default=os.environ.get("MARQUEE_REALDATA"))
+    parser.add_argument("--data", type=Path, default=REALDATA)
     parser.add_argument("--stage", choices=("test", "tuning"), default="test")
     arguments = parser.parse_args()
-    if arguments.data is None or not (arguments.data / "movielens-small.parquet").is_file():
-        sys.exit("No ratings: give their folder by --data or MARQUEE_REALDATA.")
+    if not (arguments.data / "movielens-small.parquet").is_file():
+        print("No ratings: give their folder by --data or MARQUEE_REALDATA.")
+        return
     rows, catalog = load(arguments.data)
     genres, content = genre_vectors(catalog), content_vectors(catalog)
     found: dict[float, list[list[np.ndarray]]] = {dial: [] for dial in DIALS}

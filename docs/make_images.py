@@ -21,7 +21,7 @@ from rich.text import Text
 
 IMAGES = Path(__file__).parent / "images"
 SHOWN = "http://localhost:8000"
-COLUMNS = 100
+COLUMNS = 106
 READY = "Ctrl-C stops everything."
 EVENT = {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 191.7, "k": 2}
 
@@ -60,7 +60,7 @@ def main() -> None:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
-    printed = printed.replace(str(home), "~/.marquee").replace(f"http://127.0.0.1:{port}", SHOWN)
+    printed = printed.replace(str(home), "~/.marquee").replace(f"http://localhost:{port}", SHOWN)
     body = str(EVENT).replace("'", '"')
     IMAGES.mkdir(exist_ok=True)
     (IMAGES / "up.svg").write_text(

@@ -1,13 +1,18 @@
 """The commands as a person or a script runs them, in processes of their own on a home of their own."""
 
+import contextlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = [pytest.mark.integration]
@@ -134,3 +139,45 @@ def test_help_lists_every_verb_and_loads_nothing_heavy(marquee: Run) -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_mlflow_opens_with_at_most_two_processes(home: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    started = subprocess.Popen(
+        [sys.executable, "-m", "marquee.cli", "mlflow", "--port", port],
+        env={**os.environ, "MARQUEE_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while not _answers(f"http://127.0.0.1:{port}/"):
+            assert started.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert len(_processes_of_session(started.pid)) <= 2
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=60, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _processes_of_session(leader: int) -> list[str]:
+    """The living processes of a session; the sixth field of their state names it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(entry.name)
+    return found

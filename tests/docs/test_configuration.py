@@ -1,6 +1,5 @@
 """docs/configuration.md is what the settings are, and each variable in it does something."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from marquee.cli import app
-from marquee.cli.reference import generated_pages
 from marquee.config import Settings, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -75,11 +73,9 @@ def flat(settings: Settings) -> dict[str, str]:
     return found
 
 
-def test_page_is_what_the_settings_are(tmp_path: Path) -> None:
-    for name, content in generated_pages().items():
-        assert (DOCS / name).read_text("utf-8") == content, "stale: run `make docs`"
+def test_page_is_what_the_settings_are() -> None:
     checked = CliRunner().invoke(app, ["docs", "--check", str(DOCS)])
-    assert checked.exit_code == 0
+    assert checked.exit_code == 0, "stale: run `make docs`"
 
 
 def test_stale_page_is_refused(tmp_path: Path) -> None:
@@ -90,8 +86,7 @@ def test_stale_page_is_refused(tmp_path: Path) -> None:
 
 
 def test_page_names_every_setting_once() -> None:
-    assert VARIABLES == sorted(VARIABLES, key=[name for name, _ in fields(Settings)].index)
-    assert set(VARIABLES) == {name for name, _ in fields(Settings)}
+    assert sorted(VARIABLES) == sorted(name for name, _ in fields(Settings))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +104,4 @@ def test_variable_is_described_and_changes_its_setting_only(
     after = flat(load_settings())
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {variable}
-    assert after[variable] == str(
-        json.loads(value) if re.fullmatch(r"[\d.]+", value) and value.count(".") < 2 else value
-    )
+    assert after[variable] in (value, f"{value}.0")

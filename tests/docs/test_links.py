@@ -12,10 +12,9 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+?)\s*$", re.MULTILINE)
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 # Written in two parts so that this file is not among what it finds.
-OF_ONE_MACHINE = re.compile(
-    "|".join(["/work" + "/", "/ho" + "me/", "/tmp" + "/lab", "/ro" + "ot/", "file:" + "//"])
-)
-REGISTRY = re.compile(r"https?://[^\s\"')]*(pypi|pythonhosted|registry\.npmjs|simple/)[^\s\"')]*")
+OF_ONE_MACHINE = re.compile("|".join(["/work" + "/", "/tmp" + "/lab", "/ro" + "ot/", "/opt" + "/pypi"]))
+
+REGISTRY = re.compile(r"\b(pypi\.org|files\.pythonhosted\.org|registry\.npmjs\.org|/simple/[a-z])")
 
 
 def anchors(page: Path) -> set[str]:

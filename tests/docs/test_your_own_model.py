@@ -31,18 +31,20 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What a reader has after following the page: the files, and a log of ratings."""
+    """What a reader has after following the page: the files, a log of ratings, a catalogue."""
     made = tmp_path / "mine"
     made.mkdir()
     for name, text in FILES.items():
         (made / name).write_text(text, "utf-8")
-    rows = planted_tastes().interactions
+    rows, films = planted_tastes().interactions, planted_tastes().catalog.table
     lines = ["user_id,item_id,event,rating,occurred_at"]
     lines += [
         f"{user},{item},rate,8,{1_600_000_000 + time // 1_000_000}"
         for user, item, time in zip(rows.user_ids, rows.item_ids, rows.timestamps, strict=True)
     ]
     (made / "ratings.csv").write_text("\n".join(lines), "utf-8")
+    titles = zip(films["item_id"].to_pylist(), films["title"].to_pylist(), strict=True)
+    (made / "films.csv").write_text("item_id,title\n" + "\n".join(f"{i},{t}" for i, t in titles), "utf-8")
     return made
 
 

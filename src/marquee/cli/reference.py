@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 from marquee.config import Settings
 
 __all__ = ["generated_pages"]
+
+_TITLES = {"api": "API", "mlflow": "MLflow", "tmdb": "TMDB"}
 
 
 def generated_pages() -> dict[str, str]:
@@ -33,7 +35,7 @@ def _configuration() -> str:
         group = field.annotation
         if isinstance(group, type) and issubclass(group, BaseModel):
             rows = _rows(f"MARQUEE_{name.upper()}__", group, groups=True)
-            lines += _table(name.capitalize(), inspect.getdoc(group) or "", rows)
+            lines += _table(_TITLES.get(name, name.capitalize()), inspect.getdoc(group) or "", rows)
     return "\n".join(lines)
 
 
@@ -53,7 +55,10 @@ def _rows(prefix: str, model: type[BaseModel], *, groups: bool) -> Iterator[tupl
         nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
         if nested and not groups:
             continue
-        yield prefix + name.upper(), _default(field), (field.description or "").replace("|", "\\|")
+        meaning = (field.description or "").replace("|", "\\|")
+        if get_origin(field.annotation) is Literal:
+            meaning += f" One of {', '.join(f'`{value}`' for value in get_args(field.annotation))}."
+        yield prefix + name.upper(), _default(field), meaning
 
 
 def _default(field: FieldInfo) -> str:

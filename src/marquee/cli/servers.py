@@ -199,7 +199,8 @@ def _greet(settings: "Settings", health: dict[str, Any], seconds: float | None) 
 
 def _url(settings: "Settings") -> str:
     host = _reachable(settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    shown = "localhost" if host == "127.0.0.1" else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{settings.port}"
 
 
 def _reachable(host: str) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from marquee.data.schema import Ids, Index, Matrix, Vector
 
-__all__ = ["RankedItems", "pack", "rank_keys", "top_k", "unpack"]
+__all__ = ["Keys", "RankedItems", "pack", "rank_keys", "top_k", "unpack"]
 
 Keys = NDArray[np.uint64]  # of (score, column) pairs, see `rank_keys`
 LOW = np.uint64((1 << 32) - 1)

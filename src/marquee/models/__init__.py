@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from marquee.models.item_knn import ItemKnn
     from marquee.models.markov import Markov
     from marquee.models.mlp import Mlp
+    from marquee.models.mlp_next import MlpNext
     from marquee.models.popularity import Popularity
     from marquee.models.sasrec import Sasrec
 
@@ -28,6 +29,7 @@ __all__ = [
     "ItemKnn",
     "Markov",
     "Mlp",
+    "MlpNext",
     "ModelConfig",
     "ModelState",
     "Popularity",
@@ -43,10 +45,13 @@ _BUILT_IN = {
     "ease": "marquee.models.ease:Ease",
     "ials": "marquee.models.ials:Ials",
     "item_knn": "marquee.models.item_knn:ItemKnn",
+    "linear_stack": "marquee.recommend.two_stage:LinearStack",
     "markov": "marquee.models.markov:Markov",
     "mlp": "marquee.models.mlp:Mlp",
+    "mlp_next": "marquee.models.mlp_next:MlpNext",
     "popularity": "marquee.models.popularity:Popularity",
     "sasrec": "marquee.models.sasrec:Sasrec",
+    "two_stage": "marquee.recommend.two_stage:TwoStage",
 }
 _GROUP = "marquee.models"
 

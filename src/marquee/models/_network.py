@@ -42,8 +42,9 @@ class Network:
         hidden: widths of the hidden layers.
         n_outputs: classes.
         n_plain: further inputs of a row, which are not embedded.
-        basis: (d, n_outputs) fixed factors of the classes, through which the last layer answers and to
-            which the last d plain inputs have a shortcut, each with a learnt gain; none: neither.
+        basis: (d, n_outputs) fixed factors of the classes, through which the last layer answers. The last
+            d inputs are a point in their space that takes a shortcut to there, each coordinate with a
+            learnt gain. None: the last layer answers itself.
         offsets: (n_offsets, n_outputs) fixed logits, of which each row of data names one; none: no offset.
         dropout: share of the features, and of each hidden layer's units, left out of a training step.
         dtype: float32, or float64 to check gradients.
@@ -122,9 +123,14 @@ class Network:
         """Start from a prior: (n_outputs,) logits of a row about which nothing is known."""
         self._layers[-1][:] = bias
 
-    def set_gains(self, gains: Floats) -> None:
-        """Start the shortcut: (d,) gains of the last plain inputs."""
-        self._gains[:] = gains
+    def start_shortcut(self, gain: float, offset_scale: float) -> None:
+        """Start as a linear model: the gains of the shortcut, the scale of the offsets, nothing else."""
+        self._gains[:], self._scale[:], self._layers[-2][:] = gain, offset_scale, 0.0
+
+    @property
+    def offset_scale(self) -> float:
+        """The learnt scale of the offsets."""
+        return float(self._scale[0])
 
     def decay(self, share: float) -> None:
         """Shrink the weights, not the scales, shifts, biases and frequencies."""
@@ -144,8 +150,8 @@ class Network:
         running statistics.
 
         Args:
-            inputs: (batch_rows, 2 · n_inputs + n_plain) values in [-1, 1], then 1.0 where missing
-                (value 0), then the plain inputs.
+            inputs: (batch_rows, 2 · n_inputs + n_plain + d) values in [-1, 1], then 1.0 where missing
+                (value 0), then the plain inputs, then the point of the shortcut.
             labels: (batch_rows,) class indices, or (batch_rows, n_outputs) distributions.
             offset_rows: (batch_rows,) which offset is whose, where there are offsets.
             excluded: (batch_rows, n_outputs) classes that a row cannot have.
@@ -155,7 +161,7 @@ class Network:
             Mean cross-entropy of the batch, and how many rows it classified right.
         """
         values = inputs[:, : self.n_inputs]
-        self._embed(values, inputs[:, self.n_inputs :])
+        self._embed(values, inputs[:, self.n_inputs : 2 * self.n_inputs + self.n_plain])
         masks = self._draw_masks(rng)
         seen = np.multiply(self._features, masks[0], out=self._seen) if masks else self._features
         below = seen
@@ -197,7 +203,7 @@ class Network:
         Answers of the trained network, by its running statistics.
 
         Args:
-            inputs: (n, 2 · n_inputs + n_plain) as in training.
+            inputs: (n, 2 · n_inputs + n_plain + d) as in training.
             offset_rows, excluded: (n,) and (n, n_outputs) as in training; excluded ones get -inf.
 
         Returns:
@@ -213,7 +219,8 @@ class Network:
             rows = slice(start, start + INFERENCE_ROWS)
             values = padded[rows, : self.n_inputs]
             angles = (values[:, :, None] * self._frequencies).reshape(INFERENCE_ROWS, -1)
-            below = np.concatenate([np.sin(angles), np.cos(angles), padded[rows, self.n_inputs :]], axis=1)
+            direct = padded[rows, self.n_inputs : 2 * self.n_inputs + self.n_plain]
+            below = np.concatenate([np.sin(angles), np.cos(angles), direct], axis=1)
             for layer, (scale, shift) in enumerate(affine):
                 below = below @ self._layers[3 * layer]
                 below *= scale
@@ -276,7 +283,9 @@ class Network:
         """What each layer keeps of its input, scaled so that its mean stays (none: everything)."""
         if rng is None:
             return []
-        for mask, rate in zip(self._masks, (self.dropout[0], *[self.dropout[1]] * len(self.hidden))):
+        for mask, rate in zip(
+            self._masks, (self.dropout[0], *[self.dropout[1]] * len(self.hidden)), strict=True
+        ):
             rng.random(out=mask, dtype=self.dtype)
             np.greater_equal(mask, rate, out=mask)
             np.multiply(mask, 1.0 / (1.0 - rate), out=mask)

@@ -12,11 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import svds
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from marquee.data.schema import Index, Microseconds
 from marquee.models.base import Progress
@@ -57,17 +55,17 @@ def train(
     rng = np.random.default_rng(config.seed)
     cuts = _Cuts(config, items, ratings, times, starts, weights)
     # A seed of our own leaves the caller's random numbers alone.
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(config.seed)
-        network = Network(config, counts)
-        import os
-        if os.environ.get("SVD"):
-            with torch.no_grad():
-                network.items.copy_(torch.from_numpy(_start(config, items, starts, weights, len(counts))*float(os.environ["SVD"])))
-        network = network.to(device)
+        network = Network(config, counts).to(device)
         steps = config.epochs * cuts.steps
+        # Decay draws weights to nothing; the bias of an item has its popularity to keep.
+        flat = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+        deep = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+            [{"params": deep, "weight_decay": config.weight_decay}, {"params": flat, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / max(steps, 1)))
         chances = np.sqrt(counts) / max(np.sqrt(counts).sum(), 1e-12)
@@ -86,10 +84,11 @@ def train(
                 schedule.step()
                 losses.append(loss.detach())
             progress.step({"loss": float(torch.stack(losses).mean())} if losses else None)
-    return network.arrays()
+    trained: Arrays = network.arrays()
+    return trained
 
 
-class Network(nn.Module):
+class Network(nn.Module):  # type: ignore[misc]
     """
     The network of `Sasrec`.
 
@@ -120,15 +119,15 @@ class Network(nn.Module):
         ago = (steps[:, None] - steps).clamp(min=0)
         gaps = torch.from_numpy(sequences.gaps()).to(device)
         hidden = torch.from_numpy(sequences.hidden()).to(device)
-        items = F.embedding(torch.from_numpy(sequences.items).to(device), self.items)
-        ratings = F.embedding(torch.from_numpy(sequences.ratings).to(device), self.ratings)
+        items = functional.embedding(torch.from_numpy(sequences.items).to(device), self.items)
+        ratings = functional.embedding(torch.from_numpy(sequences.ratings).to(device), self.ratings)
         x = self.drop(items * self.scale + ratings)
         # (n, blocks · heads, length, length), gathered at once
-        biases = F.embedding(gaps, self.gap.T).permute(0, 3, 1, 2) + self.ago[:, ago]
+        biases = functional.embedding(gaps, self.gap.T).permute(0, 3, 1, 2) + self.ago[:, ago]
         biases = biases.masked_fill(hidden[:, None], float(MASKED))
         for block, bias in zip(self.blocks, biases.chunk(len(self.blocks), dim=1), strict=True):
             x = block(x, bias)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def loss(
         self,
@@ -155,14 +154,14 @@ class Network(nn.Module):
         weight = torch.from_numpy(weights).to(device)[told]
         if drawn is None:
             logits = h @ self.items.T + self.item_bias
-            losses = F.cross_entropy(logits, wanted, reduction="none")
+            losses = functional.cross_entropy(logits, wanted, reduction="none")
         else:
             others = torch.from_numpy(drawn).to(device)
             expected = np.log(len(drawn) * chances[drawn]).astype(np.float32)
-            logits = h @ F.embedding(others, self.items).T
+            logits = h @ functional.embedding(others, self.items).T
             logits = logits + (self.item_bias[others] - torch.from_numpy(expected).to(device))
             logits = logits.masked_fill(others[None] == wanted[:, None], float(MASKED))
-            own = (h * F.embedding(wanted, self.items)).sum(-1) + self.item_bias[wanted]
+            own = (h * functional.embedding(wanted, self.items)).sum(-1) + self.item_bias[wanted]
             losses = torch.logaddexp(torch.logsumexp(logits, dim=1), own) - own
         return (weight * losses).sum() / max(len(losses), 1)
 
@@ -175,7 +174,7 @@ class Network(nn.Module):
         }
 
 
-class _Block(nn.Module):
+class _Block(nn.Module):  # type: ignore[misc]
     def __init__(self, config: SasrecConfig) -> None:
         super().__init__()
         d = config.width
@@ -190,11 +189,11 @@ class _Block(nn.Module):
         n, length, d = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(n, length, 3, self.heads, d // self.heads)
         Q, K, V = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(Q, K, V, attn_mask=bias)
+        mixed = functional.scaled_dot_product_attention(Q, K, V, attn_mask=bias)
         mixed = self.out(mixed.transpose(1, 2).reshape(n, length, d))
         x = x + torch.sigmoid(self.gate1(x)) * self.drop(mixed)
         left, right = self.inner(self.norm2(x)).chunk(2, dim=-1)
-        return x + torch.sigmoid(self.gate2(x)) * self.drop(self.outer(F.silu(left) * right))
+        return x + torch.sigmoid(self.gate2(x)) * self.drop(self.outer(functional.silu(left) * right))
 
 
 class _Cuts:
@@ -246,22 +245,6 @@ class _Cuts:
             where = np.maximum(end[rows][:, None] - np.arange(width, 0, -1), 0)
             told = np.where(sequences.inside, weight[where], np.float32(0.0))
             yield sequences, self.items[target[where]], told
-
-
-def _start(config, items, starts, weights, n_items):
-    n_users = len(starts)
-    rows = np.repeat(np.arange(n_users), np.diff(np.append(starts, len(items))))
-    X = sparse.csr_array((np.sqrt(weights), (rows, items)), shape=(n_users, n_items))
-    by_user = np.sqrt(np.maximum(np.bincount(rows, weights, minlength=n_users), 1e-12))
-    by_item = np.sqrt(np.bincount(items, weights, minlength=n_items) + 5*weights.mean())
-    X = sparse.diags_array(by_user**-0.5) @ X @ sparse.diags_array(1 / by_item)
-    k = min(config.width, min(X.shape) - 1)
-    u, s, vt = svds(X.astype(np.float64), k=k, v0=np.ones(min(X.shape)))
-    made = np.zeros((n_items, config.width))
-    v = (vt.T * np.sqrt(s))[:, ::-1]
-    v = v / np.sqrt((v**2).sum(1).mean())
-    made[:, :k] = v
-    return made.astype(np.float32)
 
 
 def _rate(done: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from marquee.data.schema import CSR, Index, Matrix
 from marquee.errors import ModelError
-from marquee.models._network import Adam, Floats, Network, named_classes
+from marquee.models._network import Adam, Network, named_classes
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 
@@ -90,7 +90,7 @@ def train(
     schedule: Schedule,
     *,
     progress: Progress,
-    prior: Floats | None = None,
+    shortcut: tuple[float, float] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[list[dict[str, float]], int]:
     """
@@ -102,7 +102,9 @@ def train(
             decides). The test rows are only measured.
         schedule: when to stop.
         progress: told the metrics of each epoch, those before a resumption too.
-        prior: (n_outputs,) where the output biases start; default: the logarithm of the classes' shares.
+        shortcut: where the gains of the network's shortcut and the scale of its offsets start, of a
+            network that has them; the last layer, a correction of the two, then starts at 0. Default: the
+            output biases start at the logarithm of the classes' shares.
         checkpoints: where to save each epoch and to resume from.
 
     Returns:
@@ -116,15 +118,16 @@ def train(
     network.start(
         rng, batch_rows=schedule.rows_of_step(len(rows)), frequency_scales=schedule.frequency_scales
     )
-    if prior is None:
+    if shortcut is not None:
+        network.start_shortcut(*shortcut)
+    else:
         counts = np.bincount(rows.labels, minlength=network.n_outputs)
-        prior = np.log(np.maximum(counts, 1) / len(rows))
-    network.set_output_bias(prior)
+        network.set_output_bias(np.log(np.maximum(counts, 1) / len(rows)))
     adam = Adam(network.parameters, network.gradient, schedule.learning_rate)
     best = {"parameters": network.parameters.copy(), "running": network.running.copy()}
     best_loss, best_epoch = np.inf, 0
     epochs: list[dict[str, float]] = []
-    fingerprint = _fingerprint(network, parts, schedule, prior) if checkpoints is not None else ""
+    fingerprint = _fingerprint(network, parts, schedule, shortcut) if checkpoints is not None else ""
     live = {
         "parameters": network.parameters,
         "running": network.running,
@@ -237,14 +240,16 @@ def _one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def _fingerprint(network: Network, parts: Mapping[str, Rows], schedule: Schedule, prior: Floats) -> str:
+def _fingerprint(network: Network, parts: Mapping[str, Rows], schedule: Schedule, shortcut: object) -> str:
     shape: list[Any] = [asdict(schedule), network.n_inputs, network.n_frequencies, network.hidden]
-    shape += [network.n_outputs, network.n_plain, network.dropout]
+    shape += [network.n_outputs, network.n_plain, network.dropout, shortcut]
     sha = hashlib.sha256(json.dumps(shape).encode())
-    arrays = [prior, network.offsets]
+    arrays = [network.basis, network.offsets]
     for name, rows in sorted(parts.items()):
         sha.update(f"{name} {len(rows)}".encode())
         arrays += [rows.inputs, *named_classes(rows.labels), rows.offset_rows]
+        if rows.excluded is not None:
+            arrays += named_classes(rows.excluded)
     for array in arrays:
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()

@@ -45,7 +45,8 @@ from marquee.models.recency import RecencyConfig, history_matrix, training_matri
 __all__ = ["Ease", "EaseConfig"]
 
 BLOCK = 1024
-SPARSE_MACS_PER_SECOND, DENSE_MACS_PER_SECOND = 1.3e8, 4e10  # of SciPy and of BLAS, on one core
+DENSE_MACS_PER_SECOND, MIXED_MACS_PER_SECOND = 4e10, 1.7e9  # of BLAS, and of SciPy, on one core
+SPARSE_MACS_PER_SECOND, SPARSE_CELLS_PER_SECOND = 2e8, 5e7
 
 
 @dataclass(frozen=True)
@@ -263,21 +264,48 @@ def _solve_head_and_tail(X: CSR, ridge: Vector, n_dense: int, neighbours: int) -
 
 
 def _gram(X: CSR) -> Matrix:
-    """(n_items, n_items) XᵀX, at least its upper triangle, by whichever product is faster."""
+    """
+    (n_items, n_items) XᵀX, at least its upper triangle.
+
+    Args:
+        X: (n_rows, n_items), most popular items first: the head is multiplied as a dense matrix, head by
+            tail as dense by sparse, the tail as a sparse one.
+    """
     n_rows, n_items = X.shape
-    sparse_macs = float((np.diff(X.indptr).astype(np.float64) ** 2).sum())
-    if sparse_macs / SPARSE_MACS_PER_SECOND > n_rows * n_items**2 / 2 / DENSE_MACS_PER_SECOND:
-        G = np.zeros((n_items, n_items), np.float32)
-        step = max(BLOCK, min(n_items, 2**26 // max(n_items, 1)))
-        for start in range(0, n_rows, step):
-            rows = X[start : start + step].toarray()
-            G = blas.ssyrk(1.0, rows.T, beta=1.0, c=G.T, lower=1, overwrite_c=1).T
-        return G
-    G = np.empty((n_items, n_items), np.float32)
-    by_item = CSR(X.T)
-    for start in range(0, n_items, BLOCK):
-        G[start : start + BLOCK] = (by_item[start : start + BLOCK] @ X).toarray()
+    h = _dense_columns(X)
+    G = np.zeros((n_items, n_items), np.float32)
+    head, tail = CSR(X[:, :h]), CSR(X[:, h:])
+    tail_by_item = CSR(tail.T)
+    step = max(BLOCK, 2**23 // max(h, 1))
+    corner, side = np.zeros((h, h), np.float32), np.zeros((n_items - h, h), np.float32)
+    for start in range(0, n_rows, step) if h else ():
+        rows = head[start : start + step].toarray()
+        corner = blas.ssyrk(1.0, rows.T, beta=1.0, c=corner.T, lower=1, overwrite_c=1).T
+        side += CSR(tail[start : start + step].T) @ rows
+    G[:h, :h], G[:h, h:] = corner, side.T
+    for start in range(0, n_items - h, BLOCK // 2):
+        rest = CSR(tail[:, start:])
+        G[h + start : h + start + BLOCK // 2, h + start :] = (
+            tail_by_item[start : start + BLOCK // 2] @ rest
+        ).toarray()
     return G
+
+
+def _dense_columns(X: CSR) -> int:
+    """How many of the first columns make XᵀX fastest when they are dense."""
+    n_rows, n_items = X.shape
+    costs = {}
+    for h in {0, n_items} | {2**i for i in range(7, 17) if 2**i < n_items}:
+        inside = X.indices >= h
+        lengths = np.diff(np.append(0, np.cumsum(inside))[X.indptr]).astype(np.float64)
+        products, cells = float((lengths**2).sum()) / 2, (n_items - h) ** 2 / 2
+        costs[h] = (
+            n_rows * h * h / 2 / DENSE_MACS_PER_SECOND
+            + float(lengths.sum()) * h / MIXED_MACS_PER_SECOND
+            + products / SPARSE_MACS_PER_SECOND
+            + min(products, cells) / SPARSE_CELLS_PER_SECOND
+        )
+    return min(costs, key=lambda h: (costs[h], h))
 
 
 def _squared_norms(X: CSR) -> Vector:

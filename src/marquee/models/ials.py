@@ -24,6 +24,8 @@ from typing import Self
 import numpy as np
 
 from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.inner_products import InnerProducts
+from marquee.data.ranked import RankedItems
 from marquee.data.schema import CSR, Float32, Index, Matrix, Vector
 from marquee.errors import ModelError
 from marquee.models.base import ModelState, Progress, Recommender, silent, tunable
@@ -64,6 +66,7 @@ class Ials(Recommender):
     _popularity: Vector  # (n_items,) for empty histories
     _factors: Matrix  # (n_items, d)
     _gram: Matrix  # (d, d) α₀ VᵀV
+    _search: InnerProducts
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
@@ -116,6 +119,15 @@ class Ials(Recommender):
             found[chunk.rows] = np.linalg.solve(A, b[:, :, None])[:, :, 0]
         return found
 
+    def _recommend_block(self, histories: Histories, k: int, exclude_history: bool) -> RankedItems:
+        H = history_matrix(histories, self.items, self.config)
+        if not (np.diff(H.indptr) > 0).all():  # popularity is no product of factors
+            return super()._recommend_block(histories, k, exclude_history)
+        index = self.items.index(histories.item_ids)
+        known = index >= 0
+        named = (histories.rows[known], index[known]) if exclude_history else None
+        return RankedItems.from_indices(*self._search.top_k(self.fold_in(H), k, named), self.items.ids)
+
     def state(self) -> ModelState:
         """Item ids, counts, popularity and factors."""
         arrays = {**self._items_state(), "popularity": self._popularity, "factors": self._factors}
@@ -134,6 +146,7 @@ class Ials(Recommender):
 
     def _set_factors(self, factors: Matrix) -> None:
         self._factors = factors
+        self._search = InnerProducts(factors)
         self._gram = np.float32(self.config.unobserved_weight) * (factors.T @ factors)
 
     def _ridge(self, weights: Matrix, n_other: int) -> Vector:

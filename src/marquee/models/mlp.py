@@ -21,6 +21,7 @@ from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.schema import Event, Index, Matrix
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import DataError, ModelError, NotFittedError
+from marquee.models._inputs import Columns, Floats64, encode_numbers, quantile_knots
 from marquee.models._network import Network
 from marquee.models._training import Rows, Schedule, train
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
@@ -29,13 +30,8 @@ from marquee.models.checkpoints import Checkpoints
 __all__ = ["Mlp", "MlpConfig"]
 
 MICROSECONDS_PER_HOUR = 3_600_000_000
-MAX_KNOTS = 1024
-"""Points that describe the distribution of an input."""
 SCORED_ELEMENTS = 16_777_216
 """Probabilities held at a time by `score`: 64 MiB."""
-
-Floats64 = NDArray[np.float64]
-Columns = Mapping[str, Floats64]
 
 _EVENT_INPUTS: dict[str, Callable[[Interactions | Histories], ArrayLike]] = {
     "rating": lambda rows: rows.ratings,
@@ -158,8 +154,8 @@ class Mlp(Recommender):
         self._item_inputs = self._facts_of_items(catalog, popularity)
         columns = self._columns(rows, labels)
         in_training = part_of_row == 0
-        self._knots = {name: _knots(columns[name][in_training]) for name in self.config.inputs}
-        inputs, known = self._encode(columns), labels >= 0
+        self._knots = {name: quantile_knots(columns[name][in_training]) for name in self.config.inputs}
+        inputs, known = encode_numbers(columns, self._knots), labels >= 0
         parts = {
             name: Rows(inputs[chosen], labels[chosen])
             for part, name in enumerate(("train", "validation", "test"))
@@ -322,30 +318,10 @@ class Mlp(Recommender):
                 columns[name] = np.where(labels >= 0, facts[labels], np.nan)
         return columns
 
-    def _encode(self, columns: Columns) -> Matrix:
-        names = self.config.inputs
-        encoded = np.zeros((len(columns[names[0]]), 2 * len(names)), np.float32)
-        for position, name in enumerate(names):
-            values, knots = columns[name], self._knots[name]
-            missing = np.isnan(values) if len(knots) else np.ones(len(values), bool)
-            if len(knots) > 1:
-                levels = np.interp(values, knots, np.linspace(-1.0, 1.0, len(knots)))
-                encoded[:, position] = np.where(missing, 0.0, levels)
-            encoded[:, len(names) + position] = missing
-        return encoded
-
     def _probabilities(self, columns: Columns) -> Matrix:
         network = self._trained()
-        answers: Matrix = network.log_probabilities(self._encode(columns))
+        answers: Matrix = network.log_probabilities(encode_numbers(columns, self._knots))
         return np.exp(answers, out=answers)
-
-
-def _knots(values: Floats64) -> Floats64:
-    # Quantiles of the distinct values: an item of few events gets as much room as one of many.
-    distinct = np.unique(values[~np.isnan(values)])
-    if len(distinct) <= MAX_KNOTS:
-        return distinct
-    return distinct[np.linspace(0, len(distinct) - 1, MAX_KNOTS).round().astype(np.int64)]
 
 
 def _log_popularity(popularity: ArrayLike) -> Floats64:

@@ -320,7 +320,8 @@ class LinearRanker(PairRanker):
     def _standardised(self, features: Matrix) -> Matrix:
         """Unknown is the mean, and outliers end at `CLIP`."""
         scaled = np.clip((features - self._mean) / self._deviation, -CLIP, CLIP)
-        return np.nan_to_num(scaled, copy=False, nan=0.0).astype(np.float32, copy=False)
+        known: Matrix = np.nan_to_num(scaled, copy=False, nan=0.0).astype(np.float32, copy=False)
+        return known
 
 
 class BlendedRanker(PairRanker):
@@ -407,7 +408,8 @@ class _Tree:
             return
         if node["decision_type"] != "<=":
             raise ModelError(
-                f"A split of the kind {node['decision_type']!r} cannot be held.", fix="Use numerical features."
+                f"A split of the kind {node['decision_type']!r} cannot be held.",
+                fix="Use numerical features.",
             )
         first = len(self.leaves)
         self._walk(node["left_child"])

@@ -59,7 +59,8 @@ def training_matrix(rows: Interactions, items: Vocabulary, config: RecencyConfig
     Returns:
         (n_users, n_items) float32 CSR with sorted indices, users in the order of their id.
     """
-    users, row = np.unique(rows.user_ids, return_inverse=True)
+    users = Vocabulary(np.unique(rows.user_ids))
+    row = users.index(rows.user_ids)
     column = items.index(rows.item_ids)
     values = _liking(row, rows.ratings, config.rating_weight)
     if config.training_half_life_days is not None:
@@ -67,8 +68,7 @@ def training_matrix(rows: Interactions, items: Vocabulary, config: RecencyConfig
         decay = np.exp2(-0.5 * age_days / config.training_half_life_days)
         values *= np.maximum(decay, LEAST_WEIGHT).astype(np.float32)
     cells = row * len(items) + column
-    order = np.argsort(cells, kind="stable")
-    cells = cells[order]
+    cells, order = _sorted_cells(cells, len(users) * len(items))
     first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
     row, column = np.divmod(cells[first], max(len(items), 1))
     indptr = np.append(0, np.cumsum(np.bincount(row, minlength=len(users))))
@@ -85,6 +85,17 @@ def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfi
     """
     known = histories.where((items.index(histories.item_ids) >= 0) & (histories.events != Event.HIDE))
     return known.matrix(items, _event_weights(known, config))
+
+
+def _sorted_cells(cells: Index, n_cells: int) -> tuple[Index, Index]:
+    """Cell numbers in ascending order, and where each was."""
+    bits = len(cells).bit_length()
+    if n_cells.bit_length() + bits > 63:
+        order = np.argsort(cells, kind="stable")
+        return cells[order], order
+    # Number and place in one integer: a sort is several times faster than an argsort.
+    both = np.sort((cells << bits) | np.arange(len(cells)))
+    return both >> bits, both & ((1 << bits) - 1)
 
 
 def _event_weights(histories: Histories, config: RecencyConfig) -> Float32:

@@ -105,8 +105,9 @@ class Sequences:
         """(n, length, length) class of the time from event (last axis) to moment (middle axis)."""
         seconds = (self.moments[:, :, None] - self.times[:, None, :]) // MICROSECONDS_PER_SECOND
         # The exponent of a float is the position of the highest bit.
-        exponents = np.frexp(np.maximum(seconds, 0) + 1.0)[1] - 1
-        return np.minimum(exponents, GAPS - 1).astype(np.int64)
+        _, exponents = np.frexp(np.maximum(seconds, 0) + 1.0)
+        classes: Index = np.minimum(exponents - 1, GAPS - 1).astype(np.int64)
+        return classes
 
     def hidden(self) -> NDArray[np.bool_]:
         """(n, length, length) True where a row may not look: ahead of itself and at padding."""
@@ -151,7 +152,7 @@ class Sasrec(Recommender):
         self._set_items(rows)
         items = self.items.index(rows.item_ids)
         weights = _recency(rows.timestamps, self.config.training_half_life_days)
-        counts = np.bincount(items, weights, minlength=len(self.items))
+        counts = np.bincount(items, weights, minlength=len(self.items)).astype(np.float64)
         self._popularity = (counts / max(counts.max(initial=0.0), 1e-12)).astype(np.float32)
         self._arrays = train(
             self.config,
@@ -172,8 +173,8 @@ class Sasrec(Recommender):
         recent = histories.where(known).last(self.config.length)
         items, ratings = self.items.index(recent.item_ids), rating_classes(recent.ratings)
         scores: Matrix = np.tile(self._popularity, (len(recent), 1))
-        # Sequences of similar length share a block, so that little of it is padding.
-        order = np.argsort(recent.lengths, kind="stable")
+        # Sequences of similar length share a block, longest first, so that little of it is padding.
+        order = np.argsort(-recent.lengths, kind="stable")
         order = order[recent.lengths[order] > 0]
         start = 0
         while start < len(order):
@@ -225,7 +226,7 @@ class Sasrec(Recommender):
         length = sequences.items.shape[1]
         ago = np.maximum(np.arange(length)[:, None] - np.arange(length), 0)
         gaps, hidden = sequences.gaps(), sequences.hidden()
-        x = arrays["items"][sequences.items] * np.float32(np.sqrt(self.config.width))
+        x: Float32 = arrays["items"][sequences.items] * np.float32(np.sqrt(self.config.width))
         x += arrays["ratings"][sequences.ratings]  # (n, length, d)
         for block in range(self.config.blocks):
             w = {
@@ -241,11 +242,11 @@ class Sasrec(Recommender):
             bias[np.broadcast_to(hidden[:, None, asked], bias.shape)] = MASKED
             mixed = self._attention(w, _norm(x, w["norm1.weight"], w["norm1.bias"]), asked, bias)
             x = x[:, asked]
-            x = x + expit(x @ w["gate1.weight"].T + w["gate1.bias"]) * mixed
-            inner = _norm(x, w["norm2.weight"], w["norm2.bias"]) @ w["inner.weight"].T
-            left, right = np.split(inner + w["inner.bias"], 2, axis=-1)
-            outer = (left * expit(left) * right) @ w["outer.weight"].T + w["outer.bias"]
-            x = x + expit(x @ w["gate2.weight"].T + w["gate2.bias"]) * outer
+            x = x + _sigmoid(_linear(w, "gate1", x)) * mixed
+            inner = _linear(w, "inner", _norm(x, w["norm2.weight"], w["norm2.bias"]))
+            left, right = np.split(inner, 2, axis=-1)
+            outer = _linear(w, "outer", left * _sigmoid(left) * right)
+            x = x + _sigmoid(_linear(w, "gate2", x)) * outer
         return _norm(x[:, -1], arrays["norm.weight"], arrays["norm.bias"])
 
     def _attention(self, w: Arrays, x: Float32, asked: slice, bias: Float32) -> Float32:
@@ -294,7 +295,9 @@ def padded(
     where = np.where(inside, where, stops[:, None] - 1)
     when = times[where]
     moments = np.concatenate([when[:, 1:], last_moments[:, None]], axis=1)
-    return Sequences(np.where(inside, items[where], 0), np.where(inside, ratings[where], 0), when, moments, inside)
+    return Sequences(
+        np.where(inside, items[where], 0), np.where(inside, ratings[where], 0), when, moments, inside
+    )
 
 
 def _recency(timestamps: Microseconds, half_life_days: float | None) -> NDArray[np.float64]:
@@ -302,6 +305,16 @@ def _recency(timestamps: Microseconds, half_life_days: float | None) -> NDArray[
         return np.ones(len(timestamps))
     age_days = (timestamps.max(initial=0) - timestamps) / MICROSECONDS_PER_DAY
     return np.asarray(np.exp2(-age_days / half_life_days))
+
+
+def _linear(w: Arrays, name: str, x: Float32) -> Float32:
+    made: Float32 = x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+    return made
+
+
+def _sigmoid(x: Float32) -> Float32:
+    values: Float32 = expit(x)
+    return values
 
 
 def _norm(x: Float32, weight: Float32, bias: Float32) -> Float32:

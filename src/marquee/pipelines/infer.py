@@ -17,7 +17,7 @@ from marquee.recommend import RecommendationPipeline
 from marquee.store import bundles
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
-from marquee.store.repositories import deployments, recommendations
+from marquee.store.repositories import deployments, recommendations, runs
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
 
@@ -37,6 +37,12 @@ def infer(context: RunContext) -> dict[str, Any]:
         NoChampionError: no model has been trained yet and there are no interactions to count.
     """
     k = int(context.parameters.get("k", DEFAULT_K))
+    with context.database.begin() as connection:
+        newest = recommendations.current_batch(connection)
+        begun = runs.get(connection, context.run_id).created_at
+    if newest is not None and newest.generated_at >= begun:
+        # Written by this run: its process died between that commit and the record of its end.
+        return {"k": k, "bundle": newest.bundle}
     bundle, model = load_champion(context.settings, context.database, context.objects)
     interactions = interaction_rows.load(context.database)
     histories = interactions.histories()

@@ -10,6 +10,7 @@ on a larger present. Missing facts are NaN.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from marquee.data.dataset import Catalog, Histories, Interactions
-from marquee.data.schema import CSR, Event, Float32, Index, Matrix, Vector
+from marquee.data.schema import CSR, Event, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
 from marquee.features.encode import encode_items, tf_idf
 from marquee.models.base import ModelState
 from marquee.recommend.candidates import Candidates
 
-__all__ = ["PairFeatures"]
+__all__ = ["ItemFacts", "PairFeatures"]
 
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 DAYS_PER_YEAR: Final = 365.25
@@ -78,6 +79,44 @@ CROSS: Final = (
 )
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class ItemFacts:
+    """
+    Lasting facts of a catalogue as arrays: read once, used for every moment of the past.
+
+    Attributes:
+        items: the rows.
+        terms: (n, n_terms) CSR, of length 1 within each kind.
+        kind: (n_terms,) position in `KINDS`.
+        released: (n,) days since 1970, NaN where unknown.
+    """
+
+    items: Vocabulary
+    terms: CSR
+    kind: Index
+    released: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, catalog: Catalog | None) -> Self:
+        """The facts of a catalogue; without one, of no item."""
+        items = catalog.items if catalog is not None else Vocabulary([])
+        terms, kind = _terms(catalog, items)
+        return cls(items, terms, kind, _release_days(catalog, items))
+
+    def align(self, items: Vocabulary) -> Self:
+        """The same facts in the order of other items; nothing is known of new ones."""
+        row = self.items.index(items.ids)
+        known = np.flatnonzero(row >= 0)
+        pick = CSR(
+            (np.ones(len(known), np.float32), (known, row[known])), shape=(len(items), len(self.items))
+        )
+        released = np.full(len(items), np.nan)
+        released[known] = self.released[row[known]]
+        terms = CSR(pick @ self.terms)
+        terms.sort_indices()
+        return type(self)(items, terms, self.kind, released)
+
+
 class PairFeatures:
     """
     Features of pairs; `fit` once on the rows before t.
@@ -96,18 +135,18 @@ class PairFeatures:
             *CROSS,
         )
 
-    def fit(self, rows: Interactions, catalog: Catalog | None, items: Vocabulary) -> Self:
+    def fit(self, rows: Interactions, facts: ItemFacts, items: Vocabulary) -> Self:
         """
         Count what the rows say of each item.
 
         Args:
             rows: positive events, in the global order.
-            catalog: facts of the items.
+            facts: of the items.
             items: the columns of the scores.
         """
         self._items = items
-        self._released = _release_days(catalog, items)  # (n_items,) days since 1970
-        self._terms, self._kind = _terms(catalog, items)
+        aligned = facts.align(items)
+        self._released, self._terms, self._kind = aligned.released, aligned.terms, aligned.kind
         self._item = _item_columns(rows, items, np.diff(self._terms.indptr))  # (n_items, len(ITEM))
         return self
 
@@ -232,8 +271,8 @@ class PairFeatures:
         unit: bool,
     ) -> Matrix:
         """(n_pairs, n_kinds) agreement of the facts of an item with a weighted history."""
-        H = CSR((weight.astype(np.float32), (owner, index)), shape=(n, len(self._items)))
-        profile = (H @ self._terms).toarray()  # (n, n_terms)
+        weighted = CSR((weight.astype(np.float32), (owner, index)), shape=(n, len(self._items)))
+        profile = (weighted @ self._terms).toarray()  # (n, n_terms)
         scale = np.ones((n, len(KINDS)))
         for kind in range(len(KINDS)):
             part = profile[:, self._kind == kind]
@@ -288,7 +327,8 @@ def _item_columns(rows: Interactions, items: Vocabulary, n_terms: Index) -> Matr
 
     def log_share(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
         counts = np.bincount(index, weights, minlength=n_items)
-        return np.log((counts + 0.5) / (counts.sum() + 0.5 * n_items))
+        logs: NDArray[np.float64] = np.log((counts + 0.5) / (counts.sum() + 0.5 * n_items))
+        return logs
 
     shares = [
         log_share(None),
@@ -351,7 +391,7 @@ def _liking(histories: Histories, mean_rating: NDArray[np.float64]) -> NDArray[n
     return np.where(np.isnan(above), 0.0, above / 2.0)
 
 
-def _release_days(catalog: Catalog | None, items: Vocabulary) -> Float32:
+def _release_days(catalog: Catalog | None, items: Vocabulary) -> NDArray[np.float64]:
     if catalog is None:
         return np.full(len(items), np.nan)
     dates = catalog.align(items)["release_date"].cast(pa.int32()).cast(pa.float64())
@@ -360,16 +400,18 @@ def _release_days(catalog: Catalog | None, items: Vocabulary) -> Float32:
 
 def _terms(catalog: Catalog | None, items: Vocabulary) -> tuple[CSR, Index]:
     """Facts of the items, rows of length 1 within each kind, and the kind of each column."""
-    parts = []
-    for kind in KINDS:
-        if kind == "franchise":
+    if catalog is None:
+        return CSR((len(items), 0), dtype=np.float32), np.zeros(0, np.int64)
+    parts: list[CSR] = []
+    for name in KINDS:
+        if name == "franchise":
             parts.append(_franchises(catalog, items))
         else:
-            parts.append(tf_idf(encode_items(catalog, items, (kind,), min_items=2).matrix))
-    terms = CSR(sparse.hstack(parts, format="csr", dtype=np.float32))
+            parts.append(tf_idf(encode_items(catalog, items, (name,), min_items=2).matrix))
+    terms = CSR(sparse.hstack(parts, format="csr"))
     terms.sort_indices()
-    sizes = [part.shape[1] for part in parts]
-    return terms, np.repeat(np.arange(len(KINDS)), sizes)
+    kind: Index = np.repeat(np.arange(len(KINDS)), [part.shape[1] for part in parts])
+    return terms, kind
 
 
 _SERIES = re.compile(
@@ -379,10 +421,8 @@ _SERIES = re.compile(
 )
 
 
-def _franchises(catalog: Catalog | None, items: Vocabulary) -> CSR:
+def _franchises(catalog: Catalog, items: Vocabulary) -> CSR:
     """Items by their collection or, where none is known, by the stem of a title that several share."""
-    if catalog is None:
-        return CSR((len(items), 0), dtype=np.float32)
     table = catalog.align(items)
     keys: list[str] = []
     for collection, title in zip(table["collection_id"].to_pylist(), table["title"].to_pylist(), strict=True):

@@ -69,7 +69,10 @@ def _truth(histories: Histories, window: Interactions, items: Vocabulary) -> CSR
     made = CSR((np.ones(len(query), np.float32), (query, index[event])), shape=shape)
     made.sum_duplicates()
     row, column = seen_cells(histories, items)
-    made[row, column] = 0.0
+    seen = np.isin(
+        np.repeat(np.arange(len(histories)), np.diff(made.indptr)) * len(items) + made.indices,
+        row * len(items) + column,
+    )
+    made.data[:] = np.where(seen, np.float32(0.0), np.float32(1.0))
     made.eliminate_zeros()
-    made.data[:] = 1.0
     return made

@@ -224,7 +224,7 @@ class RecommendationPipeline:
 
     @cached_property
     def _diversifier(self) -> Diversifier | None:
-        if self._catalog is None:
+        if self._catalog is None or not len(self.scorer.items):
             return None
         return Diversifier.of_catalog(self.scorer.items, self._catalog)
 

@@ -3,13 +3,13 @@ The two-stage recommender: several models propose, a ranker that knows more deci
 
     history → first stage (candidates and their scores) → features of each pair → ranker → list
 
-The ranker learns from queries whose answers are known: `fit` cuts windows out of the end of its data, fits the
-first stage before each of them, and asks what the users of the window went on to choose. Then the first
-stage is fitted anew on everything. So it learns from the past only, in evaluation as in production, and a
-list is made of the same steps in both.
+The ranker learns from queries whose answers are known: `fit` cuts windows out of the end of its data, fits
+the first stage before each of them, and asks what the users of the window went on to choose. Then the
+first stage is fitted anew on everything. So it learns from the past only, in evaluation as in production,
+and a list is made of the same steps in both.
 
-`TwoStage` ranks by the mean of gradient-boosted trees and a softmax regression; `LinearStack` by the regression
-alone: no LightGBM, faster, and nearly as good.
+`TwoStage` ranks by the mean of gradient-boosted trees and a softmax regression; `LinearStack` by the
+regression alone: no LightGBM, faster, and nearly as good.
 
 Lists are re-ranked with an eye on exposure: an item that the lists of many users hold already must be a
 little better to be in one more. What that costs each item is learnt at fit time, since a request sees no
@@ -21,7 +21,7 @@ Source:
     personalized re-ranking".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
@@ -36,7 +36,7 @@ from marquee.models import model_class
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
 from marquee.models.ranker import BlendedRanker, LinearRanker, PairRanker, TreeRanker, ranker_from_state
 from marquee.recommend.candidates import Candidates, gather_candidates, seen_cells
-from marquee.recommend.pair_features import PairFeatures
+from marquee.recommend.pair_features import ItemFacts, PairFeatures
 from marquee.recommend.past_queries import past_queries
 
 __all__ = ["LinearStack", "TwoStage", "TwoStageConfig"]
@@ -55,6 +55,9 @@ SOURCES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "popularity_14": ("popularity", {"half_life_days": 14}),
 }
 """First-stage models by name: the model and how it differs from its defaults."""
+
+TIMELESS: Final = frozenset({"content"})
+"""Models whose scores follow from facts, not from interactions."""
 
 VIEWS: Final[dict[str, tuple[str, int]]] = {
     "item_knn_last_3": ("item_knn", 3),
@@ -79,7 +82,7 @@ class TwoStageConfig(ModelConfig):
 
     sources: tuple[str, ...] = tunable(tuple(SOURCES), "First-stage models, of `SOURCES`.")
     depth: int = tunable(60, "Items that each source proposes.", choices=(30, 60, 100, 200))
-    windows: int = tunable(12, "Past windows to learn from, at most.", low=1, high=20)
+    windows: int = tunable(8, "Past windows to learn from, at most.", low=1, high=20)
     window_share: float = tunable(0.05, "Size of such a window in rows, as a share of the fit data.")
     least_share: float = tunable(0.1, "Share of the rows before the oldest window, at least.")
     points: tuple[float, ...] = tunable(
@@ -123,17 +126,19 @@ class TwoStage(Recommender):
         progress.total(len(starts) + 2, "windows")
         lists: list[_Lists] = []
         wanted = config.queries
+        facts = ItemFacts.of(catalog)
+        fixed = self._timeless_sources(rows, starts, catalog)
         rng = np.random.default_rng(config.seed)
         for start, stop in starts:
             if wanted > 0:
-                lists.append(self._lists_of(rows, start, stop, catalog, wanted, rng))
+                lists.append(self._lists_of(rows, start, stop, catalog, facts, fixed, wanted, rng))
                 wanted -= len(lists[-1].indptr) - 1
             progress.step()
         names = PairFeatures(_score_names(config.sources)).names
         self._ranker = self._learnt(_joined(lists, len(names)), names)
         progress.step()
         self._set_items(rows.positives())
-        self._stage = _FirstStage.fitted(rows, catalog, config, self.items)
+        self._stage = _FirstStage.fitted(rows, catalog, facts, config, self.items)
         self._penalty = self._exposure_penalty(rows)
         progress.step()
         return self
@@ -216,10 +221,7 @@ class TwoStage(Recommender):
     def _learnt(self, lists: "_Lists", names: Sequence[str]) -> PairRanker:
         """The ranker of past lists; with too few of them, the mean of the personal sources."""
         prior = np.array(
-            [
-                float(name.endswith("_z") and not name.startswith(("popularity", "content")))
-                for name in names
-            ],
+            [float(name.endswith("_z") and not name.startswith(("popularity", "content"))) for name in names],
             dtype=np.float32,
         )
         if len(lists.indptr) - 1 < LEAST_LISTS:
@@ -238,19 +240,31 @@ class TwoStage(Recommender):
             found.append((start, stop))
         return found
 
+    def _timeless_sources(
+        self, rows: Interactions, starts: Sequence[tuple[int, int]], catalog: Catalog | None
+    ) -> dict[str, Recommender]:
+        """Sources that live on facts alone: fitted once, on the rows before the oldest window."""
+        names = [name for name in self.config.sources if SOURCES[name][0] in TIMELESS]
+        if not starts:
+            return {}
+        oldest = rows.take(slice(0, starts[-1][0]))
+        return {name: _fitted_source(name, oldest, catalog, self.config.seed) for name in names}
+
     def _lists_of(
         self,
         rows: Interactions,
         start: int,
         stop: int,
         catalog: Catalog | None,
+        facts: ItemFacts,
+        fixed: Mapping[str, Recommender],
         wanted: int,
         rng: np.random.Generator,
     ) -> "_Lists":
         """Lists of a past window, of candidates that models of before the window propose."""
         fit = rows.take(slice(0, start))
         items = Vocabulary.by_count(fit.positives().item_ids)
-        stage = _FirstStage.fitted(fit, catalog, self.config, items)
+        stage = _FirstStage.fitted(fit, catalog, facts, self.config, items, fixed)
         histories, truth = past_queries(rows, start, stop, self.config.points, items)
         if len(histories) > wanted:
             kept = np.sort(rng.choice(len(histories), wanted, replace=False))
@@ -288,7 +302,9 @@ class TwoStage(Recommender):
             candidates, _ = self._stage.candidates(asked)
             kept.append((candidates, self._ranked(asked, candidates)))
         deviations = [
-            np.std(scores[a:b]) for c, scores in kept for a, b in zip(c.indptr[:-1], c.indptr[1:], strict=True)
+            np.std(scores[a:b])
+            for c, scores in kept
+            for a, b in zip(c.indptr[:-1], c.indptr[1:], strict=True)
             if b > a
         ]
         unit = self.config.exposure * float(np.mean(deviations)) if deviations else 0.0
@@ -324,29 +340,45 @@ class _FirstStage:
 
     @classmethod
     def fitted(
-        cls, rows: Interactions, catalog: Catalog | None, config: TwoStageConfig, items: Vocabulary
+        cls,
+        rows: Interactions,
+        catalog: Catalog | None,
+        facts: ItemFacts,
+        config: TwoStageConfig,
+        items: Vocabulary,
+        fixed: Mapping[str, Recommender] | None = None,
     ) -> Self:
-        """Fit every source and the features on the same rows, in the global order."""
+        """Fit every source but the fixed ones, and the features, on the same rows in the global order."""
         known = None
         if catalog is not None:
             # Items without interactions are not ranked, so the sources need not know them.
             known = Catalog(catalog.table.take(np.flatnonzero(items.index(catalog.item_ids) >= 0)))
         models: dict[str, Recommender] = {}
         for name in config.sources:
-            kind = model_class(SOURCES[name][0])
-            settings = {"seed": config.seed, **SOURCES[name][1]}
-            models[name] = kind(kind.Config.from_dict(settings)).fit(rows, known)
-        features = PairFeatures(_score_names(config.sources)).fit(rows.positives(), known, items)
+            given = fixed.get(name) if fixed is not None else None
+            models[name] = given or _fitted_source(name, rows, known, config.seed)
+        features = PairFeatures(_score_names(config.sources)).fit(rows.positives(), facts, items)
         return cls(models, features, items, config.depth)
 
     def candidates(self, histories: Histories) -> tuple[Candidates, Matrix]:
         """The candidates, and (n, n_items) what the first source says of every item."""
-        scores = [model.score(histories) for model in self.models.values()]
+        seen = seen_cells(histories, self._items)
+        # What nobody knows must not take the place of newer events in a view.
+        histories = histories.where(self._items.index(histories.item_ids) >= 0)
+        scores = [self._scored(name, histories) for name in self.models]
         views = {name: VIEWS[name] for name in self.features.sources if name in VIEWS}
         newest = {n: histories.last(n) for n in {n for _, n in views.values()}}
-        scores += [self.models[source].score(newest[n]) for source, n in views.values()]
-        seen = seen_cells(histories, self._items)
+        scores += [self._scored(source, newest[n]) for source, n in views.values()]
         return gather_candidates(scores, seen, self._depth, len(self.models)), scores[0]
+
+    def _scored(self, name: str, histories: Histories) -> Matrix:
+        """(n, n_items) scores in the common order, 0 where a source does not know an item."""
+        model = self.models[name]
+        scores = model.score(histories)
+        if model.items == self._items:
+            return scores
+        column = model.items.index(self._items.ids)
+        return np.where(column >= 0, scores[:, np.maximum(column, 0)], np.float32(0.0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -371,6 +403,12 @@ class _Lists:
         hit = np.bincount(row, self.chosen, minlength=len(sizes)) > 0
         kept = hit[row]
         return _Lists(self.features[kept], self.chosen[kept], np.append(0, np.cumsum(sizes[hit])))
+
+
+def _fitted_source(name: str, rows: Interactions, catalog: Catalog | None, seed: int) -> Recommender:
+    kind, settings = SOURCES[name]
+    made = model_class(kind)
+    return made(made.Config.from_dict({"seed": seed, **settings})).fit(rows, catalog)
 
 
 def _joined(parts: Sequence[_Lists], n_features: int) -> _Lists:
