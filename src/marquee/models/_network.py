@@ -3,9 +3,11 @@ A multi-layer perceptron in NumPy: forward, full gradient, inference.
 
     periodic embedding → (linear → batch normalisation → ReLU) × n → linear → softmax, cross-entropy
 
-Beside the embedded inputs a row may bring others as they are, and a fixed offset of its logits (a prior,
-such as the logarithm of the popularity of its day) whose scale is learnt. A label is a class, or a
-distribution over classes. All parameters are views of one flat vector, all gradients of another, all running statistics of a
+Beside the embedded inputs a row may bring others as they are, a point that takes a shortcut to the answer
+through fixed factors of the classes, and a fixed offset of its logits (a prior, such as the logarithm of
+the popularity of its day) whose scale is learnt. A label is a class, or a distribution over classes.
+
+All parameters are views of one flat vector, all gradients of another, all running statistics of a
 third, so that an optimiser, a checkpoint and a copy are each one operation. Buffers of a training step
 are allocated once.
 
