@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TORCH  := .venv-torch
 TORCH_STAMP := $(TORCH)/.installed
+TORCH_VERSION := 2.13.0
 PEERS  := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 TESTS  ?= tests
@@ -37,10 +38,10 @@ setup-torch: $(TORCH_STAMP) ## make .venv-torch: everything and a CPU build of P
 $(TORCH_STAMP): $(STAMP) requirements-torch.lock
 	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
 	$(BIN)/uv pip install --quiet --python $(TORCH)/bin/python --require-hashes --compile-bytecode -r requirements.lock
-	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-torch.lock
+	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-torch.lock || \
+	  { echo "pip reaches no CPU build of PyTorch for Linux x86-64 and Python 3.11, which is what is locked:"; \
+	    echo "let PIP_EXTRA_INDEX_URL name an index that has it. Elsewhere: pip install 'marquee[torch]'."; exit 1; }
 	$(BIN)/uv pip install --quiet --python $(TORCH)/bin/python --no-deps --no-build-isolation --editable .
-	@$(TORCH)/bin/python -W ignore -c 'import torch' || \
-	  { echo "This build of PyTorch does not start. Let PIP_EXTRA_INDEX_URL name an index with CPU builds, then remove $(TORCH)."; exit 1; }
 	@touch $@
 
 setup-peers: $(PEERS_STAMP) ## make .venv-peers: other recommender libraries, to compare with
@@ -80,10 +81,9 @@ lock: setup ## resolve the lock files anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-header --no-annotate -c requirements.lock requirements-torch.in -o requirements-torch.lock
-	@# The index hides CPU builds for Linux; add the hash of the one that pip finds here.
-	rm -rf .torch-build && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .torch-build "$$(grep ^torch== requirements-torch.in)"
-	hash=$$(sha256sum .torch-build/*.whl | cut -d' ' -f1) && grep -q $$hash requirements-torch.lock || \
-	  sed -i "/^torch==/a\    --hash=sha256:$$hash \\\\" requirements-torch.lock
+	@# Of torch itself only the CPU build that pip finds here: beside PyPI's hashes pip would prefer the CUDA build.
+	rm -rf .torch-build && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .torch-build torch==$(TORCH_VERSION)
+	printf 'torch==%s \\\n    --hash=sha256:%s\n' $(TORCH_VERSION) $$(sha256sum .torch-build/torch-*.whl | cut -d' ' -f1) >> requirements-torch.lock
 	rm -rf .torch-build
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)

@@ -19,7 +19,7 @@ from marquee.config import Settings
 from marquee.store.postgres import Database
 from marquee.store.repositories import deployments
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEADLINE_SECONDS = 180
 GREETING = "Ctrl-C stops everything."

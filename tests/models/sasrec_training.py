@@ -70,7 +70,7 @@ def test_default_sizes_equal_torch_with_random_weights():
         rng.integers(0, 10**15, n),
         ratings=rng.uniform(0, 10, n),
     )
-    model = Sasrec(SasrecConfig(epochs=1, blocks=3, length=50)).fit(rows)
+    model = Sasrec(SasrecConfig(epochs=1, blocks=3, width=64, length=50)).fit(rows)
     shaken = {
         name: array + rng.normal(0, 0.1, array.shape).astype(np.float32)
         for name, array in model.state().arrays.items()

@@ -29,10 +29,11 @@ from marquee.store.repositories import deployments, runs
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
 ]
 
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 500
 STEPS: Mapping[str, Mapping[str, Any]] = {
     "prepare": {"source": "sample"},
     "train": {"model": "mlp", "config": {"max_epochs": 4, "hidden": [32, 32]}},
@@ -251,6 +252,7 @@ def test_killed_pipeline_ends_in_the_tables_of_an_undisturbed_one(
         expected, found = contents(one), contents(other)
         assert found == expected
         assert any(expected.values())
+        assert not list(killed.settings.paths.checkpoints.glob("*/*"))
         if pipeline != "prepare":
             for slot in ("champion", "predictor"):
                 wanted, made = weights(undisturbed, one, slot), weights(killed, other, slot)

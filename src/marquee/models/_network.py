@@ -288,7 +288,7 @@ class Network:
         for mask, rate in zip(
             self._masks, (self.dropout[0], *[self.dropout[1]] * len(self.hidden)), strict=True
         ):
-            rng.random(out=mask, dtype=self.dtype)
+            rng.random(out=mask, dtype=np.float32 if self.dtype == np.float32 else np.float64)
             np.greater_equal(mask, rate, out=mask)
             np.multiply(mask, 1.0 / (1.0 - rate), out=mask)
         return self._masks
@@ -406,7 +406,8 @@ def named_classes(labels: Index | CSR) -> tuple[Index, Index, Floats]:
     """
     if not isinstance(labels, CSR):
         return np.arange(len(labels)), labels, np.ones(len(labels), np.float32)
-    return np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr)), labels.indices, labels.data
+    rows = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
+    return rows, labels.indices.astype(np.int64), labels.data
 
 
 class Adam:

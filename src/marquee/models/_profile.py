@@ -115,7 +115,7 @@ class Profiles:
         made = cls(
             items,
             {
-                "factors": V.astype(np.float32),
+                "factors": np.ascontiguousarray(V, dtype=np.float32),
                 "gains": gains.astype(np.float32),
                 "terms.data": terms.data,
                 "terms.indices": terms.indices,
@@ -148,9 +148,11 @@ class Profiles:
         return np.ascontiguousarray(scaled.T, dtype=np.float32)
 
     def scale_by(self, histories: Histories) -> Self:
-        """Take the ranges of all inputs from these histories."""
+        """Take the ranges of all inputs from these histories; without any, all inputs are alike."""
         numbers, plain, _ = self._raw(histories)
         self.arrays |= {f"knots.{name}": quantile_knots(numbers[name]) for name in NUMBERS}
+        if not len(plain):
+            plain = np.zeros((1, self.n_plain), np.float32)
         self.arrays["plain.mean"], self.arrays["plain.spread"] = plain.mean(axis=0), plain.std(axis=0) + 1e-3
         return self
 
@@ -232,17 +234,19 @@ def _decompose(X: CSR, n_factors: int) -> tuple[Floats64, Floats64, Floats64]:
         return U[:, ::-1], s[::-1], Vt[::-1].T
     wide = X.shape[0] <= X.shape[1]
     small = X.astype(np.float64) if wide else X.astype(np.float64).T
-    values, vectors = np.linalg.eigh((small @ small.T).toarray())
+    values, vectors = np.linalg.eigh((small @ small.T).toarray().astype(np.float64))
     values, vectors = values[::-1][:n_factors], vectors[:, ::-1][:, :n_factors]
     kept = values > 1e-9 * max(float(values.max(initial=0.0)), 1e-300)
-    s, near = np.sqrt(values[kept]), vectors[:, kept]
-    far = (small.T @ near) / s
+    s: Floats64 = np.sqrt(values[kept])
+    near: Floats64 = vectors[:, kept]
+    far: Floats64 = np.asarray(small.T @ near, dtype=np.float64) / s
     return (near, s, far) if wide else (far, s, near)
 
 
 def _length(M: CSR) -> Floats64:
     squares: Floats64 = np.asarray(M.multiply(M).sum(axis=1), dtype=np.float64).ravel()
-    return np.sqrt(squares)
+    length: Floats64 = np.sqrt(squares)
+    return length
 
 
 def _divided(values: NDArray[Any], by: NDArray[Any]) -> Matrix:

@@ -121,7 +121,8 @@ def train(
     if shortcut is not None:
         network.start_shortcut(*shortcut)
     else:
-        counts = np.bincount(rows.labels, minlength=network.n_outputs)
+        _, classes, shares = named_classes(rows.labels)
+        counts = np.bincount(classes, shares, minlength=network.n_outputs)
         network.set_output_bias(np.log(np.maximum(counts, 1) / len(rows)))
     adam = Adam(network.parameters, network.gradient, schedule.learning_rate)
     best = {"parameters": network.parameters.copy(), "running": network.running.copy()}

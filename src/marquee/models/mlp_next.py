@@ -161,8 +161,8 @@ class MlpNext(Recommender):
         if len(past := rows.before(cut)):
             self._set_items(past)
             training = _Task(self, past, catalog)
-            newest = training.newest_examples(rows, cut)
             examples = training.examples()
+            newest = training.newest_examples(rows, cut)
             if len(newest) >= FEWEST_EXAMPLES and len(examples):
                 _, epochs = self._train(training, examples, newest, epochs, steps, checkpoints, "search")
         self._set_items(rows)
@@ -356,8 +356,6 @@ class _Task:
         users, starts, n = np.unique(rows.user_ids[order], return_index=True, return_counts=True)
         moments = rows.timestamps[order][starts + n // 2]
         histories = Histories.gather(rows, users, moments)
-        if "plain.mean" not in self.profiles.arrays:
-            self.profiles.scale_by(histories)
         answers = rows.take(rows.timestamps >= cut)
         return self._rows(histories, histories, answers, own_rows=False)
 
@@ -386,10 +384,8 @@ class _Task:
         index = self.items.index(answers.item_ids[order])
         stops = np.searchsorted(users, histories.user_ids, side="right")
         starts = np.searchsorted(users, histories.user_ids, side="left")
-        starts += [
-            int(np.searchsorted(times[start:stop], moment))
-            for start, stop, moment in zip(starts, stops, histories.as_of, strict=True)
-        ]
+        for i, moment in enumerate(histories.as_of):
+            starts[i] += np.searchsorted(times[starts[i] : stops[i]], moment)
         lengths = np.minimum(stops - starts, self.config.target_events)
         rank = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         classes = index[np.repeat(starts, lengths) + rank]

@@ -52,13 +52,13 @@ Arrays = dict[str, Float32]
 class SasrecConfig(ModelConfig):
     """Hyper-parameters of `Sasrec`."""
 
-    length: int = tunable(100, "L: newest events that are looked at.", choices=(50, 100, 200))
-    width: int = tunable(64, "d: size of the item vectors.", choices=(32, 64, 128))
-    blocks: int = tunable(2, "Blocks of attention and feed-forward layer.", low=1, high=3)
+    length: int = tunable(50, "L: newest events that are looked at.", choices=(50, 100, 200))
+    width: int = tunable(32, "d: size of the item vectors.", choices=(32, 64, 128))
+    blocks: int = tunable(1, "Blocks of attention and feed-forward layer.", low=1, high=3)
     heads: int = tunable(2, "Heads of the attention; must divide the width.", choices=(1, 2, 4))
-    dropout: float = tunable(0.3, "Share of activations dropped in training.", low=0.0, high=0.6)
+    dropout: float = tunable(0.5, "Share of activations dropped in training.", low=0.0, high=0.6)
     horizon: int = tunable(
-        10, "Next events of which one, drawn anew in each epoch, is the target.", choices=(1, 5, 10, 20, 40)
+        20, "Next events of which one, drawn anew in each epoch, is the target.", choices=(1, 5, 10, 20, 40)
     )
     training_half_life_days: float | None = tunable(
         730.0,
@@ -68,10 +68,10 @@ class SasrecConfig(ModelConfig):
     softmax_items: int = tunable(
         1024, "Items in the softmax of a training step, drawn with correction; all if there are no more."
     )
-    epochs: int = tunable(20, "Passes over the data.", low=5, high=60)
+    epochs: int = tunable(6, "Passes over the data; small data are soon known by heart.", low=3, high=60)
     batch_sequences: int = tunable(32, "Sequences of a training step.")
     learning_rate: float = tunable(0.003, "Highest step of AdamW.", low=0.0005, high=0.01, log=True)
-    weight_decay: float = tunable(0.01, "Decay of AdamW.", low=0.0001, high=1.0, log=True)
+    weight_decay: float = tunable(3.0, "Decay of AdamW; biases have none.", low=0.01, high=10.0, log=True)
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("length", "width", "blocks", "heads", "horizon")}

@@ -5,8 +5,10 @@ A run that is taken up again after a crash continues from its checkpoints; bundl
 last and together, so that a killed run leaves nothing behind that serves.
 """
 
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +46,7 @@ def train(context: RunContext) -> dict[str, Any]:
     with context.database.begin() as connection:
         done = deployments.of_run(connection, context.run_id)
     if done:  # its process died between the last commit and the record of its end
+        shutil.rmtree(_checkpoints(context), ignore_errors=True)
         return {"model": name, "version": done[0].version}
     context.progress("read snapshot", 0, 1)
     key = context.parameters.get("snapshot")
@@ -91,6 +94,7 @@ def train(context: RunContext) -> dict[str, Any]:
             )
     for slot in slots:
         registry.alias(_mlflow_name(name), slot, number)
+    shutil.rmtree(_checkpoints(context), ignore_errors=True)  # nobody continues what has ended
     return {"model": name, "version": bundle.version, **facts, **metrics}
 
 
@@ -104,12 +108,16 @@ def _fit(
             snapshot.interactions,
             snapshot.catalog,
             item_popularity=_popularity(snapshot.popularity),
-            checkpoints=Checkpoints(context.settings.paths.checkpoints / str(context.run_id)),
+            checkpoints=Checkpoints(_checkpoints(context)),
             progress=progress,
         )
         return dict(model.report)
     model.fit(snapshot.interactions, snapshot.catalog, progress=progress)
     return {}
+
+
+def _checkpoints(context: RunContext) -> Path:
+    return context.settings.paths.checkpoints / str(context.run_id)
 
 
 def _popularity(table: pa.Table) -> Mapping[int, float] | None:

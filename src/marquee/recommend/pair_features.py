@@ -11,6 +11,7 @@ on a larger present. Missing facts are NaN.
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Self
 
 import numpy as np
@@ -33,6 +34,8 @@ HALF_LIVES_DAYS: Final = (7.0, 30.0, 180.0)
 HALF_LIVES_SHARE: Final = (0.01, 0.05, 0.2)
 """Half-lives in share of the rows: they suit dense and sparse logs alike."""
 KINDS: Final = ("genres", "keywords", "people", "era", "language", "title", "overview", "franchise")
+HALF_LIFE_EVENTS: Final = 100.0
+"""Newer events after which an event counts half in the profile of all."""
 NEWEST: Final = 10
 """Events of the profile of late."""
 QUANTUM: Final = np.float32(2.0**-14)
@@ -244,77 +247,87 @@ class PairFeatures:
         cross[:, 2] = _near_share(released[dated], owner[dated], n_dated, item_released, rows)
         cross[:, 3] = self._item[item, 0] - user_popularity[rows]
         cross[:, 4] = life[item] - np.log1p(known.lengths)[rows]
-        liking = _liking(known, mean_rating)
         place = known.indptr[1:][owner] - np.arange(len(owner))  # 1 for the newest
-        weights = (
-            np.exp2(-(place - 1) / 100.0),
-            (place <= NEWEST).astype(np.float64),
-            liking,
+        weights = np.stack(
+            [np.exp2(-(place - 1) / HALF_LIFE_EVENTS), place <= NEWEST, _liking(known, mean_rating)]
         )
-        for number, weight in enumerate(weights):
-            start = 5 + number * len(KINDS)
-            cross[:, start : start + len(KINDS)] = self._match(
-                owner, index, weight, count, n, item, rows, unit=number < 2
-            )
+        cross[:, len(CROSS) - 3 * len(KINDS) :] = self._matches(known, index, weights, item, rows)
         return user, cross
 
-    def _match(
-        self,
-        owner: Index,
-        index: Index,
-        weight: NDArray[np.float64],
-        count: Index,
-        n: int,
-        item: Index,
-        rows: Index,
-        *,
-        unit: bool,
+    def _matches(
+        self, known: Histories, index: Index, weights: NDArray[np.float64], item: Index, rows: Index
     ) -> Matrix:
-        """(n_pairs, n_kinds) agreement of the facts of an item with a weighted history."""
-        weighted = CSR((weight.astype(np.float32), (owner, index)), shape=(n, len(self._items)))
-        profile = (weighted @ self._terms).toarray()  # (n, n_terms)
-        scale = np.ones((n, len(KINDS)))
-        for kind in range(len(KINDS)):
-            part = profile[:, self._kind == kind]
-            norm = np.sqrt((part**2).sum(axis=1)) if unit else np.sqrt(count)
-            scale[:, kind] = np.maximum(norm, 1e-9)
-        taken = self._terms[item]
-        lengths = np.diff(taken.indptr)
-        pair = np.repeat(np.arange(len(item)), lengths)
-        products = taken.data * profile[rows[pair], taken.indices]
-        flat = np.bincount(
-            pair * len(KINDS) + self._kind[taken.indices], products, minlength=len(item) * len(KINDS)
+        """
+        Agreement of the facts of each item with three summaries of its history.
+
+        Args:
+            known: n histories of known items.
+            index: (n_events,) their item indices.
+            weights: (3, n_events) of the events, by summary.
+            item, rows: (n_pairs,) item and history of each pair.
+
+        Returns:
+            (n_pairs, 3 n_kinds): the cosine with all events, with the newest, and the sum over liked ones.
+        """
+        n, n_kinds = len(known), len(KINDS)
+        summary = np.concatenate([known.rows + number * n for number in range(3)])
+        parts = (weights.astype(np.float32).ravel(), (summary, np.tile(index, 3)))
+        weighted = CSR(parts, shape=(3 * n, len(self._items)))
+        profile = np.asarray((weighted @ self._terms).toarray())  # (3n, n_terms)
+        # Terms lie together by kind, so that norms are sums over slices.
+        edges = np.searchsorted(self._kind, np.arange(n_kinds + 1))
+        norms = np.stack(
+            [
+                np.sqrt(np.einsum("nt,nt->n", part, part))
+                for part in (profile[:, a:b] for a, b in pairwise(edges))
+            ],
+            axis=1,
         )
-        return (flat.reshape(len(item), len(KINDS)) / scale[rows]).astype(np.float32)
+        norms[2 * n :] = np.sqrt(np.maximum(known.lengths, 1))[:, None]
+        scale = 1.0 / np.maximum(norms, 1e-9)
+        taken = self._terms[item]
+        pair = np.repeat(np.arange(len(item)), np.diff(taken.indptr))
+        cell = pair * n_kinds + self._kind[taken.indices]
+        made = np.empty((len(item), 3, n_kinds), np.float32)
+        for number in range(3):
+            row = rows + number * n
+            products = taken.data * profile[row[pair], taken.indices]
+            sums = np.bincount(cell, products, minlength=len(item) * n_kinds)
+            made[:, number] = sums.reshape(len(item), n_kinds) * scale[row]
+        return made.reshape(len(item), 3 * n_kinds)
 
 
 def _source_columns(candidates: Candidates, rows: Index) -> Matrix:
     """(n_pairs, 3 n_sources): score, score in standard deviations and rank, among the candidates."""
     scores = candidates.scores.astype(np.float64)
-    n, n_sources = len(candidates), scores.shape[1]
-    made = np.empty((len(rows), n_sources, 3), np.float32)
+    made = np.empty((*scores.shape, 3), np.float32)
     if not len(rows):
-        return made.reshape(0, 3 * n_sources)
-    size = np.maximum(np.diff(candidates.indptr), 1)
-    full = np.flatnonzero(np.diff(candidates.indptr) > 0)
-    top, low = np.zeros((n, n_sources)), np.zeros((n, n_sources))
-    top[full] = np.maximum.reduceat(scores, candidates.indptr[full])
-    low[full] = np.minimum.reduceat(scores, candidates.indptr[full])
-    share = (scores - low[rows]) / np.maximum(top - low, 1e-12)[rows]
-    share = np.rint(share / QUANTUM) * QUANTUM
-    for source in range(n_sources):
-        s = scores[:, source]
-        mean = np.bincount(rows, s, minlength=n) / size
-        deviation = np.sqrt(np.bincount(rows, (s - mean[rows]) ** 2, minlength=n) / size)
-        made[:, source, 0] = s
-        made[:, source, 1] = (s - mean[rows]) / np.maximum(deviation, 1e-9)[rows]
-        order = np.lexsort((-share[:, source], rows))
-        # Equal scores share the rank of the first of them.
-        ranked = share[order, source]
-        first = np.append(True, (np.diff(rows[order]) != 0) | (np.diff(ranked) != 0))
-        position = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
-        made[order, source, 2] = np.log1p(position - candidates.indptr[:-1][rows[order]])
-    return made.reshape(len(rows), 3 * n_sources)
+        return made.reshape(0, 3 * scores.shape[1])
+    sizes = np.diff(candidates.indptr)
+    sizes, starts = sizes[sizes > 0], candidates.indptr[:-1][sizes > 0]
+
+    def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of lists as values of their pairs."""
+        return np.repeat(values, sizes, axis=0)
+
+    low = np.minimum.reduceat(scores, starts)
+    extent = np.maximum.reduceat(scores, starts) - low
+    away = scores - spread(np.add.reduceat(scores, starts) / sizes[:, None])
+    deviation = np.sqrt(np.add.reduceat(away**2, starts) / sizes[:, None])
+    made[:, :, 0] = scores
+    made[:, :, 1] = away / spread(np.maximum(deviation, 1e-9))
+    share = np.rint((scores - spread(low)) / spread(np.maximum(extent, 1e-12)) / QUANTUM) * QUANTUM
+    # One sort for all lists: the best of list r has key 2r, its last 2r + 1.
+    key = 2.0 * rows[:, None] + (1.0 - share)
+    order = np.argsort(key, axis=0, kind="stable")
+    ordered = np.take_along_axis(key, order, axis=0)
+    # Equal scores share the rank of the first of them.
+    place = np.zeros(key.shape, np.int64)
+    place[1:] = np.where(np.diff(ordered, axis=0) != 0, np.arange(1, len(key))[:, None], 0)
+    np.maximum.accumulate(place, axis=0, out=place)
+    place -= candidates.indptr[rows][:, None]
+    np.put_along_axis(made[:, :, 2], order, np.log1p(place).astype(np.float32), axis=0)
+    return made.reshape(len(rows), 3 * scores.shape[1])
 
 
 def _item_columns(rows: Interactions, items: Vocabulary, n_terms: Index) -> Matrix:
@@ -408,7 +421,9 @@ def _terms(catalog: Catalog | None, items: Vocabulary) -> tuple[CSR, Index]:
             parts.append(_franchises(catalog, items))
         else:
             parts.append(tf_idf(encode_items(catalog, items, (name,), min_items=2).matrix))
-    terms = CSR(sparse.hstack(parts, format="csr"))
+    stacked = sparse.hstack(parts, format="csr")
+    shape = (len(items), sum(part.shape[1] for part in parts))
+    terms = CSR((stacked.data, stacked.indices, stacked.indptr), shape=shape)
     terms.sort_indices()
     kind: Index = np.repeat(np.arange(len(KINDS)), [part.shape[1] for part in parts])
     return terms, kind
