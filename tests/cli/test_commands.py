@@ -110,11 +110,15 @@ def test_paths_as_json_and_shell_name_the_same_places(marquee: Run, home: Path) 
         (("paths",), {"MARQUEE_PORT": "99999"}, "MARQUEE_PORT"),
         (("runs",), {"MARQUEE_DATABASE__URL": "mysql://x"}, "postgresql://"),
         (("runs",), {"MARQUEE_DATABASE__URL": "postgresql://u:hidden@127.0.0.1:1/x"}, "127.0.0.1"),
-        (("ingest", "movielens", "/nonexistent"), {}, "/nonexistent"),
-        (("ingest", "interactions", "/nonexistent.csv"), {}, "/nonexistent.csv"),
-        (("train", "--model", "no-such-model"), {}, "popularity"),
+        pytest.param(("ingest", "movielens", "/nonexistent"), {}, "/nonexistent", marks=pytest.mark.slow),
+        pytest.param(
+            ("ingest", "interactions", "/nonexistent.csv"), {}, "/nonexistent.csv", marks=pytest.mark.slow
+        ),
+        pytest.param(("train", "--model", "no-such-model"), {}, "popularity", marks=pytest.mark.slow),
         (("train", "--set", "nonsense"), {}, "name=value"),
-        (("train", "--model", "popularity", "--set", "no_such=1"), {}, "no_such"),
+        pytest.param(
+            ("train", "--model", "popularity", "--set", "no_such=1"), {}, "no_such", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_an_error_is_one_line_that_says_what_to_do(

@@ -43,3 +43,10 @@ def test_facts_of_another_source_stay(database, objects, tables):
 def test_limit_must_be_positive(database, objects):
     with pytest.raises(ValueError, match="limit must be positive"):
         ingest_sample(database, objects, limit=0)
+
+
+def test_films_of_a_series_share_a_collection(database, objects, tables):
+    ingest_sample(database, objects, limit=10_000)
+    collection = {row["title"]: row["collection_id"] for row in tables(database)["items"]}
+    assert collection["Toy Story"] == collection["Toy Story 2"] != collection["The Matrix"]
+    assert collection["Inception"] is None

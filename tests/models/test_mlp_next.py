@@ -9,10 +9,11 @@ import pytest
 from marquee.data import Event, Histories, Interactions
 from marquee.errors import DataError, ModelError
 from marquee.models import MlpNext, ModelState
+from marquee.models._examples import IMPOSSIBLE, popularity_through_time
 from marquee.models._profile import Profiles
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
-from marquee.models.mlp_next import IMPOSSIBLE, MlpNextConfig, _popularity, _Task
+from marquee.models.mlp_next import MlpNextConfig
 from marquee.models.recency import RecencyConfig
 from marquee.testing import RecommenderConformance, planted_tastes
 
@@ -57,7 +58,7 @@ def task():
     model = MlpNext(SMALL)
     rows = tastes.interactions.positives().sorted()
     model._set_items(rows)
-    return _Task(model, rows, tastes.catalog)
+    return model._examples(rows, tastes.catalog)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 4])
@@ -109,7 +110,7 @@ def test_users_of_one_event_each_leave_popularity():
 def test_popularity_of_a_moment_is_that_of_the_rows_before_it():
     rows = planted_tastes().interactions.positives().sorted()
     _, index = np.unique(rows.item_ids, return_inverse=True)
-    moments, shares = _popularity(rows, index, 10.0, 0.03)
+    moments, shares = popularity_through_time(rows, index, 10.0, 0.03)
     for moment, share in zip(moments.tolist(), shares, strict=True):
         before = rows.timestamps < moment
         age = (moment - rows.timestamps[before]) / DAY
@@ -119,7 +120,7 @@ def test_popularity_of_a_moment_is_that_of_the_rows_before_it():
 
 def test_examples_hold_nothing_of_the_future(task):
     """Offsets are of the past, answers are later items that were there, and none is of the history."""
-    examples = task.examples()
+    examples = task.draw()
     assert len(examples) > 100
     np.testing.assert_allclose(examples.labels.sum(axis=1), 1.0, rtol=1e-5)
     assert examples.labels.multiply(examples.excluded).nnz == 0

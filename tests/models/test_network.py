@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from marquee.models._network import Adam, Network
 
@@ -39,6 +40,63 @@ def test_gradient_equals_finite_differences(hidden):
         numeric[i] = (above - below) / (2 * h)
     assert np.abs(gradient).max() > 0.05
     np.testing.assert_allclose(gradient, numeric, atol=1e-7)
+
+
+@pytest.mark.parametrize("dropout", [(0.0, 0.0), (0.3, 0.5)], ids=str)
+def test_gradient_with_shortcut_offsets_and_exclusions_equals_finite_differences(dropout):
+    """Plain inputs, gains, scale of the offsets; labels that are distributions; one mask for all steps."""
+    rng = np.random.default_rng(3)
+    net = Network(
+        3,
+        4,
+        (7, 5),
+        6,
+        n_plain=2,
+        basis=rng.normal(size=(4, 6)),
+        offsets=rng.normal(size=(3, 6)),
+        dropout=dropout,
+        dtype=np.float64,
+    )
+    net.start(np.random.default_rng(0), batch_rows=ROWS, frequency_scales=[0.2, 0.5, 1.0])
+    net.start_shortcut(0.7, 0.6)
+    net.parameters += rng.normal(0, 0.1, net.parameters.shape)
+    inputs = np.concatenate([batch()[0], rng.normal(size=(ROWS, 6))], axis=1)
+    shares = rng.random((ROWS, 6)) * (rng.random((ROWS, 6)) < 0.5)
+    shares[:, 0] += 0.1
+    labels = csr_array(shares / shares.sum(axis=1, keepdims=True))
+    excluded = csr_array((shares == 0) * (rng.random((ROWS, 6)) < 0.5) * 1.0)
+    when = rng.integers(0, 3, ROWS)
+
+    def loss():
+        return net.loss_and_gradient(inputs, labels, when, excluded, np.random.default_rng(4))[0]
+
+    loss()
+    gradient, numeric, h = net.gradient.copy(), np.empty_like(net.gradient), 1e-6
+    for i, value in enumerate(net.parameters.tolist()):
+        net.parameters[i] = value + h
+        above = loss()
+        net.parameters[i] = value - h
+        numeric[i] = (above - loss()) / (2 * h)
+        net.parameters[i] = value
+    assert np.count_nonzero(np.abs(gradient) > 1e-3) > len(gradient) / 4
+    np.testing.assert_allclose(gradient, numeric, atol=1e-7)
+
+
+def test_excluded_classes_have_no_probability():
+    net = network((7,), dtype=np.float32)
+    inputs = batch(n=4)[0].astype(np.float32)
+    excluded = csr_array(np.eye(4, 6, dtype=np.float32))
+    answers = np.exp(net.log_probabilities(inputs, excluded=excluded))
+    assert (answers[excluded.toarray() > 0] == 0).all()
+    np.testing.assert_allclose(answers.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_decay_shrinks_weights_only():
+    net = network((7, 5))
+    before = [layer.copy() for layer in net._layers]
+    net.decay(0.25)
+    for position, (layer, old) in enumerate(zip(net._layers, before, strict=True)):
+        np.testing.assert_allclose(layer, old * (0.75 if position % 3 == 0 else 1.0))
 
 
 def test_gradient_is_written_anew_by_each_step():

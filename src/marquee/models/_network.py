@@ -283,7 +283,7 @@ class Network:
 
     def _draw_masks(self, rng: np.random.Generator | None) -> list[Floats]:
         """What each layer keeps of its input, scaled so that its mean stays (none: everything)."""
-        if rng is None:
+        if rng is None or not self._masks:
             return []
         for mask, rate in zip(
             self._masks, (self.dropout[0], *[self.dropout[1]] * len(self.hidden)), strict=True

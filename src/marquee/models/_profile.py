@@ -206,7 +206,8 @@ class Profiles:
             rows = known.rows[there]
             n = np.bincount(rows, minlength=len(known))
             totals = np.bincount(rows, values[there], minlength=len(known))
-            return np.divide(totals, n, out=np.full(len(known), np.nan), where=n > 0)
+            means: Floats64 = np.divide(totals, n, out=np.full(len(known), np.nan), where=n > 0)
+            return means
 
         ratings = known.ratings.astype(np.float64)
         rating = mean(ratings)
@@ -230,17 +231,20 @@ class Profiles:
 def _decompose(X: CSR, n_factors: int) -> tuple[Floats64, Floats64, Floats64]:
     """The greatest singular values of a matrix: (n_rows, d), (d,), (n_columns, d), those above zero."""
     if min(X.shape) > max(DENSE_SIDE, n_factors):
-        U, s, Vt = svds(X.astype(np.float64), k=n_factors, v0=np.ones(min(X.shape)))
-        return U[:, ::-1], s[::-1], Vt[::-1].T
+        left, values, right = svds(X.astype(np.float64), k=n_factors, v0=np.ones(min(X.shape)))
+        return _double(left[:, ::-1]), _double(values[::-1]), _double(right[::-1].T)
     wide = X.shape[0] <= X.shape[1]
     small = X.astype(np.float64) if wide else X.astype(np.float64).T
-    values, vectors = np.linalg.eigh((small @ small.T).toarray().astype(np.float64))
+    values, vectors = np.linalg.eigh((small @ small.T).toarray())
     values, vectors = values[::-1][:n_factors], vectors[:, ::-1][:, :n_factors]
     kept = values > 1e-9 * max(float(values.max(initial=0.0)), 1e-300)
-    s: Floats64 = np.sqrt(values[kept])
-    near: Floats64 = vectors[:, kept]
-    far: Floats64 = np.asarray(small.T @ near, dtype=np.float64) / s
+    s, near = _double(np.sqrt(values[kept])), _double(vectors[:, kept])
+    far = _double((small.T @ near) / s)
     return (near, s, far) if wide else (far, s, near)
+
+
+def _double(values: NDArray[Any]) -> Floats64:
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
 def _length(M: CSR) -> Floats64:

@@ -27,8 +27,9 @@ from typing import Self
 import numpy as np
 
 from marquee.data.dataset import Catalog, Histories, Interactions
-from marquee.data.schema import CSR, Event, Index, Matrix, Microseconds, Vector
+from marquee.data.schema import Event, Matrix, Vector
 from marquee.errors import DataError, ModelError
+from marquee.models._examples import ExampleConfig, Examples, class_logits
 from marquee.models._inputs import Floats64
 from marquee.models._network import Network
 from marquee.models._profile import NUMBERS, Profiles
@@ -39,17 +40,12 @@ from marquee.models.recency import RecencyConfig
 
 __all__ = ["MlpNext", "MlpNextConfig"]
 
-MICROSECONDS_PER_DAY = 86_400_000_000
-MOMENTS = 64
-"""Moments between which popularity is taken to stand still."""
-IMPOSSIBLE = -1e4
-"""Logit of a class that was not there yet."""
 FEWEST_EXAMPLES = 30
 """Validation examples without which the epochs are not searched for."""
 
 
 @dataclass(frozen=True)
-class MlpNextConfig(RecencyConfig):
+class MlpNextConfig(ExampleConfig):
     """Hyper-parameters of `MlpNext`."""
 
     training_half_life_days: float | None = tunable(
@@ -60,22 +56,15 @@ class MlpNextConfig(RecencyConfig):
     recent_half_life_events: float = tunable(
         10.0, "The same as history_half_life_events, for the tastes of late.", low=2.0, high=30.0, log=True
     )
-    popularity_half_life_days: float = tunable(
-        365.0, "Age at which an interaction counts half in popularity.", low=30.0, high=1460.0, log=True
-    )
-    all_time_share: float = tunable(
-        0.03, "What an interaction of any age counts in popularity at least.", low=0.0, high=0.3
-    )
     factors: int = tunable(256, "Item factors of the linear view.", choices=(64, 128, 256, 512))
     factor_inputs: int = tunable(32, "Factors of the newest items that the network reads.")
-    ridge: float = tunable(300.0, "λ of the linear view.", low=20.0, high=2000.0, log=True)
+    ridge: float = tunable(500.0, "λ of the linear view.", low=20.0, high=2000.0, log=True)
     linear_gain: float = tunable(
         30.0, "Where the gains of the linear view start.", low=5.0, high=60.0, log=True
     )
     popularity_scale: float = tunable(
-        0.6, "Where the scale of log-popularity starts.", low=0.1, high=1.0, log=True
+        0.4, "Where the scale of log-popularity starts.", low=0.1, high=1.0, log=True
     )
-    classes: int = tunable(4000, "Most frequent items with an output of their own; the others share one.")
     hidden: tuple[int, ...] = tunable((128, 64), "Widths of the hidden layers.")
     frequencies: int = tunable(8, "Sines and cosines per numeric input.", low=4, high=32, log=True)
     frequency_scale: float = tunable(
@@ -88,16 +77,6 @@ class MlpNextConfig(RecencyConfig):
     max_epochs: int = tunable(4, "Epochs at most.")
     patience: int = tunable(2, "Epochs without a better validation loss before training stops.")
     validation_fraction: float = tunable(0.1, "Share of the rows, the newest, that decides when to stop.")
-    examples_per_user: int = tunable(12, "Moments drawn of a user who is active at the end of the fit data.")
-    max_examples: int = tunable(100_000, "Moments drawn in all at most: bounds the time of large data.")
-    example_half_life_days: float = tunable(
-        1460.0, "Age of a user's newest event at which half as many are drawn.", low=180.0, high=3650.0
-    )
-    kept_events: float = tunable(0.4, "Least share of an example's history that is kept; the rest is chance.")
-    target_half_life_events: float = tunable(
-        30.0, "Later items after which one weighs half in the answer.", low=1.0, high=100.0, log=True
-    )
-    target_events: int = tunable(200, "Later items in the answer at most.")
 
     def __post_init__(self) -> None:
         if not self.hidden:
@@ -160,15 +139,15 @@ class MlpNext(Recommender):
         epochs = config.max_epochs
         if len(past := rows.before(cut)):
             self._set_items(past)
-            training = _Task(self, past, catalog)
-            examples = training.examples()
-            newest = training.newest_examples(rows, cut)
+            training = self._examples(past, catalog)
+            examples = training.draw()
+            newest = training.newest(rows, cut)
             if len(newest) >= FEWEST_EXAMPLES and len(examples):
                 _, epochs = self._train(training, examples, newest, epochs, steps, checkpoints, "search")
         self._set_items(rows)
-        training = _Task(self, rows, catalog)
+        training = self._examples(rows, catalog)
         self._popularity = np.log(training.shares[-1]).astype(np.float32)
-        examples = training.examples()
+        examples = training.draw()
         self.report = {"examples": len(examples), "epochs": epochs}
         if len(examples):
             network, _ = self._train(training, examples, None, epochs, steps, checkpoints, "final")
@@ -233,10 +212,28 @@ class MlpNext(Recommender):
         )
         return long, recent
 
+    def _examples(self, rows: Interactions, catalog: Catalog | None) -> Examples:
+        config, (long, recent) = self.config, self._views()
+
+        def learn(popularity: Floats64) -> Profiles:
+            return Profiles.learn(
+                rows,
+                self.items,
+                catalog,
+                popularity,
+                long=long,
+                recent=recent,
+                n_factors=config.factors,
+                seen_factors=config.factor_inputs,
+                ridge=config.ridge,
+            )
+
+        return Examples(rows, self.items, learn, config)
+
     def _new_network(self, profiles: Profiles, offsets: Matrix | None = None) -> Network:
         config = self.config
         if offsets is None:
-            offsets = _with_rest(np.exp(self._popularity[None].astype(np.float64)), config.classes)
+            offsets = class_logits(np.exp(self._popularity[None].astype(np.float64)), config.classes)
         n = min(config.classes, len(self.items))
         # The output that all other items share has no factors.
         basis = np.zeros((profiles.n_factors, offsets.shape[1]), np.float32)
@@ -254,7 +251,7 @@ class MlpNext(Recommender):
 
     def _train(
         self,
-        task: "_Task",
+        task: Examples,
         examples: Rows,
         newest: Rows | None,
         epochs: int,
@@ -299,137 +296,3 @@ class _Steps(Progress):
 
     def step(self, metrics: Mapping[str, float] | None = None) -> None:
         self._progress.step(metrics)
-
-
-class _Task:
-    """Fit data as what the network trains on: profiles, popularity through time, examples."""
-
-    def __init__(self, model: MlpNext, rows: Interactions, catalog: Catalog | None) -> None:
-        self.config, self.rows, self.items = model.config, rows, model.items
-        self.n_classes = min(self.config.classes, len(self.items))
-        self.rng = np.random.default_rng(self.config.seed)
-        self.moments, self.shares = _popularity(
-            rows,
-            self.items.index(rows.item_ids),
-            self.config.popularity_half_life_days,
-            self.config.all_time_share,
-        )
-        self.offsets = _with_rest(self.shares, self.config.classes)
-        long, recent = model._views()
-        self.profiles = Profiles.learn(
-            rows,
-            self.items,
-            catalog,
-            self.shares[-1],
-            long=long,
-            recent=recent,
-            n_factors=self.config.factors,
-            seen_factors=self.config.factor_inputs,
-            ridge=self.config.ridge,
-        )
-
-    def examples(self) -> Rows:
-        """Users at moments drawn from the fit data, more of those active of late."""
-        rows, config = self.rows, self.config
-        order = np.lexsort((rows.timestamps, rows.user_ids))
-        users, times = rows.user_ids[order], rows.timestamps[order]
-        starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
-        lengths = np.diff(np.append(starts, len(users)))
-        age_days = (rows.timestamps[-1] - times[starts + lengths - 1]) / MICROSECONDS_PER_DAY
-        expected = config.examples_per_user * np.exp2(-age_days / config.example_half_life_days)
-        expected *= min(1.0, config.max_examples / max(float(expected.sum()), 1.0))
-        drawn = np.where(lengths > 1, np.floor(expected + self.rng.random(len(starts))), 0).astype(np.int64)
-        first = np.repeat(starts, drawn)
-        position = first + 1 + (self.rng.random(len(first)) * np.repeat(lengths - 1, drawn)).astype(np.int64)
-        later = times[position] > times[first]
-        users, moments = users[first[later]], times[position[later]]
-        histories = Histories.gather(rows, users, moments)
-        kept = self.rng.uniform(config.kept_events, 1.0, len(histories))
-        thinned = histories.where(self.rng.random(len(histories.item_ids)) < kept[histories.rows])
-        self.profiles.scale_by(thinned)
-        return self._rows(histories, thinned, rows, own_rows=True)
-
-    def newest_examples(self, rows: Interactions, cut: int) -> Rows:
-        """Each user with a history, in the middle of their rows from the cut on."""
-        order = np.lexsort((rows.timestamps, rows.user_ids))
-        order = order[rows.timestamps[order] >= cut]
-        users, starts, n = np.unique(rows.user_ids[order], return_index=True, return_counts=True)
-        moments = rows.timestamps[order][starts + n // 2]
-        histories = Histories.gather(rows, users, moments)
-        answers = rows.take(rows.timestamps >= cut)
-        return self._rows(histories, histories, answers, own_rows=False)
-
-    def _rows(self, histories: Histories, seen: Histories, answers: Interactions, *, own_rows: bool) -> Rows:
-        when = np.searchsorted(self.moments, histories.as_of, side="right") - 1
-        when = np.clip(when, 0, len(self.moments) - 1)
-        index = self.items.index(histories.item_ids)
-        known = (index >= 0) & (index < self.n_classes)
-        shape = (len(histories), self.offsets.shape[1])
-        past = _cells(histories.rows[known], index[known], np.ones(int(known.sum())), shape)
-        targets = self._targets(histories, answers, shape)
-        which = np.repeat(np.arange(shape[0]), np.diff(targets.indptr))
-        targets.data[self.offsets[when[which], targets.indices] <= IMPOSSIBLE] = 0.0
-        targets = CSR(targets - targets.multiply(past))
-        targets.eliminate_zeros()
-        targets.sort_indices()
-        totals = np.asarray(targets.sum(axis=1)).ravel()
-        answered = np.flatnonzero((totals > 0) & (np.diff(past.indptr) > 0))
-        targets.data /= np.repeat(totals, np.diff(targets.indptr)).astype(np.float32)
-        inputs = self.profiles.encode(seen.take(answered), own_rows=own_rows)
-        return Rows(inputs, CSR(targets[answered]), when[answered], CSR(past[answered]))
-
-    def _targets(self, histories: Histories, answers: Interactions, shape: tuple[int, int]) -> CSR:
-        order = np.lexsort((answers.item_ids, answers.timestamps, answers.user_ids))
-        users, times = answers.user_ids[order], answers.timestamps[order]
-        index = self.items.index(answers.item_ids[order])
-        stops = np.searchsorted(users, histories.user_ids, side="right")
-        starts = np.searchsorted(users, histories.user_ids, side="left")
-        for i, moment in enumerate(histories.as_of):
-            starts[i] += np.searchsorted(times[starts[i] : stops[i]], moment)
-        lengths = np.minimum(stops - starts, self.config.target_events)
-        rank = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        classes = index[np.repeat(starts, lengths) + rank]
-        weights = np.where(classes >= 0, np.exp2(-rank / self.config.target_half_life_events), 0.0)
-        rows = np.repeat(np.arange(len(histories)), lengths)
-        return _cells(rows, np.clip(classes, 0, shape[1] - 1), weights, shape)
-
-
-def _cells(rows: Index, columns: Index, values: Floats64, shape: tuple[int, int]) -> CSR:
-    made = CSR((values.astype(np.float32), (rows, columns)), shape=shape)
-    made.sum_duplicates()
-    made.eliminate_zeros()
-    return made
-
-
-def _popularity(
-    rows: Interactions, index: Index, half_life_days: float, all_time_share: float
-) -> tuple[Microseconds, Floats64]:
-    """
-    Time-decayed popularity through time, each from the rows before its moment alone.
-
-    Returns:
-        (n_moments,) ascending, and (n_moments, n_items) shares, 0 where an item was not there yet. The last
-        are those of the end of the fit data.
-    """
-    times, n_items = rows.timestamps, int(index.max()) + 1
-    at = np.unique(np.linspace(0, len(times) - 1, MOMENTS + 1).astype(np.int64)[1:])
-    moments = np.append(np.unique(times[at])[:-1], times[-1] + 1)
-    shares = np.empty((len(moments), n_items))
-    decayed, ever, start, before = np.zeros(n_items), np.zeros(n_items), 0, times[0]
-    for i, moment in enumerate(moments):
-        stop = int(np.searchsorted(times, moment, side="left"))
-        part, age = index[start:stop], (moment - times[start:stop]) / MICROSECONDS_PER_DAY
-        decayed *= np.exp2(-(moment - before) / MICROSECONDS_PER_DAY / half_life_days)
-        decayed += np.bincount(part, np.exp2(-age / half_life_days), minlength=n_items)
-        ever += np.bincount(part, minlength=n_items)
-        counted = decayed + all_time_share * ever
-        shares[i] = counted / max(float(counted.sum()), 1e-300)
-        start, before = stop, moment
-    return moments, shares
-
-
-def _with_rest(shares: Floats64, classes: int) -> Matrix:
-    """(n, n_classes [+ 1]) logits of the classes and, where there are more items, of all others together."""
-    n = min(classes, shares.shape[1])
-    kept = shares if n == shares.shape[1] else np.hstack([shares[:, :n], shares[:, n:].sum(axis=1)[:, None]])
-    return np.log(kept, out=np.full(kept.shape, IMPOSSIBLE), where=kept > 0).astype(np.float32)
