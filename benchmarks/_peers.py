@@ -17,7 +17,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,33 +39,30 @@ def pairs() -> sparse.csr_matrix:
 @cache
 def frame() -> Any:
     """The pairs as a table with the columns that both LensKit and RecTools know."""
-    import pandas as pd
-
+    table = imported("pandas", "DataFrame")
     cells = pairs().tocoo()
-    return pd.DataFrame({"user_id": cells.row, "item_id": cells.col, "weight": 1.0, "datetime": "2020-01-01"})
+    return table({"user_id": cells.row, "item_id": cells.col, "weight": 1.0, "datetime": "2020-01-01"})
 
 
 def als_iteration(factors: int = 64) -> float:
     """One iteration, without what every fit pays once."""
-    from implicit.als import AlternatingLeastSquares
-
+    als = imported("implicit.als", "AlternatingLeastSquares")
     times = []
     for iterations in (1, 4):
-        model = AlternatingLeastSquares(factors=factors, iterations=iterations, num_threads=1, random_state=0)
-        times.append(timed(lambda model=model: model.fit(pairs(), show_progress=False)))
+        model = als(factors=factors, iterations=iterations, num_threads=1, random_state=0)
+        times.append(timed(partial(model.fit, pairs(), show_progress=False)))
     return (times[1] - times[0]) / 3
 
 
 def als_top(name: str) -> float:
     """Top-100 lists of stored factors, without what was seen."""
-    from implicit.als import AlternatingLeastSquares
-
+    als = imported("implicit.als", "AlternatingLeastSquares")
     stored = np.load(FOLDER / f"{name}.npz")
     users, items = stored["users"], stored["items"]
     shape = (len(users), len(items))
     data = np.ones(len(stored["indices"]), np.float32)
     seen = sparse.csr_matrix((data, stored["indices"], stored["indptr"]), shape=shape)
-    model = AlternatingLeastSquares(factors=users.shape[1], num_threads=1)
+    model = als(factors=users.shape[1], num_threads=1)
     model.user_factors, model.item_factors = users, items
 
     def lists() -> None:
@@ -78,9 +76,8 @@ def als_top(name: str) -> float:
 @cache
 def implicit_knn() -> Any:
     """BM25 similarities of implicit."""
-    from implicit.nearest_neighbours import BM25Recommender
-
-    model = BM25Recommender(K=500, num_threads=1)
+    bm25 = imported("implicit.nearest_neighbours", "BM25Recommender")
+    model = bm25(K=500, num_threads=1)
     model.fit(pairs(), show_progress=False)
     return model
 
@@ -100,49 +97,43 @@ def knn_top(n: int = 2000) -> float:
 @cache
 def rectools_dataset() -> Any:
     """The pairs as RecTools wants them."""
-    from rectools.dataset import Dataset
-
-    return Dataset.construct(frame())
+    dataset = imported("rectools.dataset", "Dataset")
+    return dataset.construct(frame())
 
 
 def rectools_ease() -> float:
     """Fit of RecTools' EASE."""
-    from rectools.models import EASEModel
-
+    ease = imported("rectools.models", "EASEModel")
     dataset = rectools_dataset()
-    return timed(lambda: EASEModel(regularization=500.0).fit(dataset))
+    return timed(lambda: ease(regularization=500.0).fit(dataset))
 
 
 def rectools_popularity() -> float:
     """Fit of RecTools' popularity."""
-    from rectools.models import PopularModel
-
+    popular = imported("rectools.models", "PopularModel")
     dataset = rectools_dataset()
-    return timed(lambda: PopularModel().fit(dataset))
+    return timed(lambda: popular().fit(dataset))
 
 
 @cache
 def lenskit_dataset() -> Any:
     """The pairs as LensKit wants them."""
-    from lenskit.data import from_interactions_df
-
-    return from_interactions_df(frame()[["user_id", "item_id"]])
+    read = imported("lenskit.data", "from_interactions_df")
+    return read(frame()[["user_id", "item_id"]])
 
 
 def lenskit_ease() -> float:
     """Fit of LensKit's EASE."""
-    from lenskit.knn import EASEScorer
-
+    ease = imported("lenskit.knn", "EASEScorer")
     dataset = lenskit_dataset()
-    return timed(lambda: EASEScorer(regularization=500.0).train(dataset))
+    return timed(lambda: ease(regularization=500.0).train(dataset))
 
 
 def lenskit_knn() -> float:
     """Fit of LensKit's item neighbours."""
-    from lenskit.knn import ItemKNNScorer
-
+    knn = imported("lenskit.knn", "ItemKNNScorer")
     dataset = lenskit_dataset()
-    return timed(lambda: ItemKNNScorer(max_nbrs=20, save_nbrs=500, feedback="implicit").train(dataset))
+    return timed(lambda: knn(max_nbrs=20, save_nbrs=500, feedback="implicit").train(dataset))
 
 
 JOBS: dict[str, Callable[[], float]] = {
@@ -156,6 +147,11 @@ JOBS: dict[str, Callable[[], float]] = {
     "lenskit ease": lenskit_ease,
     "lenskit knn": lenskit_knn,
 }
+
+
+def imported(module: str, name: str) -> Any:
+    """An object of a peer, found at run time: this repository's own environment has none of them."""
+    return getattr(import_module(module), name)
 
 
 def timed(call: Callable[[], object]) -> float:

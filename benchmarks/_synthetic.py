@@ -1,6 +1,6 @@
 """Ratings as they are in the field, made in bounded memory: latent tastes, few hits and a long tail, time."""
 
-import datetime
+import datetime as dt
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from marquee.data import Catalog, Interactions
 from marquee.data.schema import Ids
 
 N_TASTES, USERS_AT_A_TIME = 48, 20_000
-FIRST_DAY, DAYS = datetime.date(2015, 1, 1), 3 * 365
+FIRST_DAY, DAYS = dt.date(2015, 1, 1), 3 * 365
 DAY = 86_400 * 10**6
 
 
@@ -48,7 +48,7 @@ def interactions(
         for column, part in zip(columns, (users + first, items, times, stars), strict=True):
             column.append(part)
     user_ids, item_ids, timestamps, ratings = (np.concatenate(parts) for parts in columns)
-    began = (FIRST_DAY - datetime.date(1970, 1, 1)).days * DAY
+    began = (FIRST_DAY - dt.date(1970, 1, 1)).days * DAY
     return Interactions.of(user_ids + 1, item_ids + 1, timestamps + began, ratings=ratings)
 
 

@@ -33,10 +33,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import _synthetic as synthetic
 import numpy as np
 from scipy.linalg import lapack
 
+import _synthetic as synthetic
 from marquee.data import Histories, Interactions, Vocabulary
 from marquee.data.inner_products import InnerProducts
 from marquee.data.schema import CSR, Matrix
@@ -68,7 +68,7 @@ class Row:
     goal: str = ""
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A peer cannot be imported."""
 
 
@@ -126,7 +126,7 @@ def compare(folder: Path, peers_python: str, seconds: float) -> None:
     for row in table:
         try:
             print_row(row, *take_turns(row, seconds))
-        except Missing as error:
+        except MissingError as error:
             missing.append(f"not measured: {row.what} of {row.baseline} ({error})")
     peers.close()
     if missing:
@@ -218,9 +218,8 @@ def lists_of_factors(folder: Path, peers: "Peers") -> list[Row]:
 
 def search(users: Matrix, items: Matrix, seen: CSR) -> None:
     """The lists of all users."""
-    InnerProducts(items).top_k(
-        users, 100, (np.repeat(np.arange(len(users)), np.diff(seen.indptr)), seen.indices)
-    )
+    rows = np.repeat(np.arange(len(users)), np.diff(seen.indptr))
+    InnerProducts(items).top_k(users, 100, (rows, seen.indices.astype(np.int64)))
 
 
 def neighbours(rows: Interactions, peers: "Peers") -> list[Row]:
@@ -264,14 +263,14 @@ class Peers:
 
     def _ask(self, name: str) -> float:
         if self._process is None:
-            raise Missing(f"no {self._python}")
+            raise MissingError(f"no {self._python}")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(name + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline().strip()
         if not answer or answer.startswith("missing"):
-            raise Missing(answer.removeprefix("missing ") or "the process of the peers has died")
+            raise MissingError(answer.removeprefix("missing ") or "the process of the peers has died")
         return float(answer)
 
 

@@ -29,6 +29,7 @@ SMALL = SasrecConfig(
     learning_rate=0.01,
     dropout=0.1,
     horizon=5,
+    weight_decay=0.01,
 )
 
 
@@ -146,9 +147,8 @@ def _torch_name(name: str) -> str:
 def export() -> None:
     """Write a small trained model with the scores that PyTorch gives."""
     torch.set_num_threads(1)
-    config = SasrecConfig(**{**SMALL.to_dict(), "width": 8})
     histories = planted_tastes().interactions.histories()
-    model = Sasrec(config).fit(planted_tastes().interactions)
+    model = Sasrec(SMALL).fit(planted_tastes().interactions)
     EXPORTED.parent.mkdir(exist_ok=True)
     scores = torch_scores(model, histories)
     save_file(

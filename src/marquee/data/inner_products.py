@@ -86,13 +86,14 @@ class InnerProducts:
         cells = _Cells(n, hidden[0], self._position[hidden[1]], n_items)
         rows, pending, n_pending = np.arange(n), [best], 0
         # Fresh pages for every block would cost as much as its product.
-        workspace = np.empty(USERS * ITEMS, np.float32), np.empty(USERS * ITEMS, np.bool_)
+        room, flags = np.empty(USERS * ITEMS, np.float32), np.empty(USERS * ITEMS, np.bool_)
         for block, start in enumerate(range(0, n_items, ITEMS)):
             rows = rows[reach[rows] * self._lengths[start] >= least[rows]]
             if not len(rows):
                 break
             items = self._order[start : start + ITEMS]
-            scores, passes = (a[: len(rows) * len(items)].reshape(len(rows), -1) for a in workspace)
+            n_cells, shape = len(rows) * len(items), (len(rows), len(items))
+            scores, passes = room[:n_cells].reshape(shape), flags[:n_cells].reshape(shape)
             np.matmul(users[rows], self._items[items].T, out=scores)  # (n_open, n_block)
             cells.hide(scores, block, rows)
             if start == 0 and len(items) > k:
@@ -144,4 +145,4 @@ def _best(parts: list[Keys], k: int) -> Keys:
 def _least(best: Keys) -> Vector:
     """(n,) the least score of each row of keys; that of padding is the least of all numbers."""
     _, values = unpack(best.min(axis=1, keepdims=True))
-    return np.nan_to_num(values[:, 0], nan=np.finfo(np.float32).min)
+    return np.where(np.isnan(values[:, 0]), np.finfo(np.float32).min, values[:, 0])

@@ -414,7 +414,8 @@ def _release_days(catalog: Catalog | None, items: Vocabulary) -> NDArray[np.floa
 def _terms(catalog: Catalog | None, items: Vocabulary) -> tuple[CSR, Index]:
     """Facts of the items, rows of length 1 within each kind, and the kind of each column."""
     if catalog is None:
-        return CSR((len(items), 0), dtype=np.float32), np.zeros(0, np.int64)
+        nothing = CSR(np.zeros((len(items), 0), np.float32))
+        return nothing, np.zeros(0, np.int64)
     parts: list[CSR] = []
     for name in KINDS:
         if name == "franchise":

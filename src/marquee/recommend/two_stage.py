@@ -95,9 +95,9 @@ class TwoStageConfig(ModelConfig):
     learning_rate: float = tunable(0.05, "Shrinkage of each tree.", low=0.005, high=0.1, log=True)
     min_pairs: int = tunable(200, "Least pairs of a leaf.", choices=(50, 100, 200, 500))
     exposure: float = tunable(
-        0.0, "What being in all lists costs, in standard deviations of the scores.", low=0.0, high=1.0
+        0.5, "What being in all lists costs, in standard deviations of the scores.", low=0.0, high=1.0
     )
-    exposure_users: int = tunable(1000, "Newest users whose lists tell the exposure.")
+    exposure_users: int = tunable(300, "Newest users whose lists tell the exposure.")
     threads: int = tunable(1, "Threads of LightGBM.")
 
     def __post_init__(self) -> None:
@@ -312,9 +312,11 @@ class TwoStage(Recommender):
             exposed = np.zeros(len(self.items))
             for candidates, scores in kept:
                 np.add.at(exposed, _listed(candidates, scores - penalty[candidates.items]), 1.0)
-            share = exposed / max(len(histories), 1)
+            # As a multiple of what an item would get if all had the same; its logarithm is 1 at most.
+            even = exposed * len(self.items) / max(len(histories) * EXPOSED_LIST, 1)
+            cost = np.log1p(even) / np.log1p(max(len(self.items) / EXPOSED_LIST, 1.0))
             # Halfway each time: an item that is pushed out of all lists must be able to come back.
-            penalty = (0.5 * (penalty + unit * np.sqrt(share))).astype(np.float32)
+            penalty = (0.5 * (penalty + unit * cost)).astype(np.float32)
         return penalty
 
 
