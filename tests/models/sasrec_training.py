@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from marquee.data import Histories, Interactions
 from marquee.data.schema import Event
 from marquee.models._sasrec_torch import Network
+from marquee.models._sequences import padded, rating_classes
 from marquee.models.base import Progress
-from marquee.models.sasrec import Sasrec, SasrecConfig, padded, rating_classes
+from marquee.models.sasrec import Sasrec, SasrecConfig
 from marquee.testing import RecommenderConformance, planted_tastes
 
 EXPORTED = Path(__file__).parent / "data" / "sasrec.safetensors"

@@ -16,7 +16,7 @@ from marquee.data import Histories, Interactions
 from marquee.data.schema import Event
 from marquee.errors import ModelError, NotFittedError
 from marquee.models import ModelState, Sasrec
-from marquee.models.sasrec import GAPS, SasrecConfig, padded, rating_classes
+from marquee.models._sequences import GAPS, SasrecConfig, padded, rating_classes
 from marquee.testing import planted_tastes
 
 REPOSITORY = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from marquee.data.schema import Index, Microseconds
+from marquee.models._sequences import GAPS, MASKED, RATINGS, Arrays, SasrecConfig, Sequences, padded
 from marquee.models.base import Progress
-from marquee.models.sasrec import GAPS, MASKED, RATINGS, Arrays, SasrecConfig, Sequences, padded
 
 __all__ = ["Network", "train"]
 
