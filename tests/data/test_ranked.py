@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from marquee.data import RankedItems, top_k
+from marquee.data.ranked import rank_keys, unpack
 
 few_values = st.sampled_from([-np.inf, np.nan, np.inf, -1.0, 0.0, -0.0, 0.5, 1.0, 2.0])
 any_values = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -65,3 +66,18 @@ def test_lists_carry_external_ids_and_end_where_items_end():
 def test_lists_over_no_items_are_all_padding():
     ranked = RankedItems.from_indices(*top_k(np.zeros((2, 0), np.float32), 3), np.array([], np.int64))
     assert list(ranked.rows()) == [[], []]
+
+
+def test_keys_order_pairs_by_score_then_lower_column() -> None:
+    scores = np.array([-np.float32(3e38), -1.5, -1e-40, 0.0, 1e-40, 2.0, 2.0], np.float32)
+    columns = np.array([5, 0, 9, 3, 1, 8, 7])
+    keys = rank_keys(scores, columns)
+    assert (np.diff(keys.astype(object)) > 0).all()
+    found, values = unpack(keys)
+    np.testing.assert_array_equal(found, columns)
+    np.testing.assert_array_equal(values, scores)
+
+
+def test_zeros_of_both_signs_have_one_key() -> None:
+    keys = rank_keys(np.array([0.0, -0.0], np.float32), np.array([4, 4]))
+    assert keys[0] == keys[1]

@@ -53,3 +53,10 @@ def test_equality_and_digest_depend_on_ids_and_their_order():
 def test_vocabulary_is_not_hashable():
     with pytest.raises(TypeError):
         hash(Vocabulary([1]))
+
+
+@pytest.mark.parametrize("gap", [1, 10**9])
+def test_ids_near_and_far_apart_are_found_alike(gap: int) -> None:
+    vocabulary = Vocabulary(np.array([5, -3, 9, 0]) * gap)
+    asked = [9 * gap, 10 * gap, -3 * gap, -4 * gap, gap * 4, 0]
+    assert vocabulary.index(asked).tolist() == [2, -1, 1, -1, -1, 3]

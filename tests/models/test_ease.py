@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from marquee.data import Catalog, Histories, Interactions
+from marquee.data.schema import CSR
 from marquee.errors import ModelError
-from marquee.models import Ease, ModelState
+from marquee.models import Ease, ModelState, ease
 from marquee.models.ease import EaseConfig, _gram, _solve_in_item_space
 from marquee.models.recency import training_matrix
 from marquee.testing import RecommenderConformance, planted_tastes
@@ -98,6 +99,16 @@ def test_user_space_and_item_space_give_the_same_lists():
     np.testing.assert_array_equal(
         wide.recommend(rows.histories(), 10).item_ids, direct.recommend(rows.histories(), 10).item_ids
     )
+
+
+@pytest.mark.parametrize("dense", [0, 7, 64, 150])
+def test_gram_matrix_is_the_same_however_much_of_it_is_dense(dense, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = CSR(((rng.random((90, 150)) < 0.2) * rng.random((90, 150))).astype(np.float32))
+    monkeypatch.setattr(ease, "_dense_columns", lambda X: dense)
+    monkeypatch.setattr(ease, "BLOCK", 32)
+    expected = (X.T @ X).toarray()
+    np.testing.assert_allclose(np.triu(_gram(X)), np.triu(expected), rtol=1e-5)
 
 
 def test_head_and_tail_with_all_neighbours_regress_each_tail_item_on_the_head():

@@ -61,6 +61,16 @@ def test_fold_in_equals_a_naive_loop(scaling):
         np.testing.assert_allclose(found[row], naive_row(V, weights, config), rtol=2e-3, atol=2e-4)
 
 
+def test_lists_equal_those_of_all_scores():
+    rows = planted_tastes().interactions
+    model = Ials(IalsConfig(factors=8, iterations=3)).fit(rows)
+    histories = rows.histories()
+    scores = model.score(histories)
+    scores[histories.rows, model.items.index(histories.item_ids)] = -np.inf
+    expected = model.items.ids[np.argsort(-scores, axis=1, kind="stable")[:, :5]]
+    assert (model.recommend(histories, 5).item_ids == expected).mean() > 0.99
+
+
 def test_many_gradient_steps_reach_the_exact_half_step():
     """Conjugate gradient in d steps is the direct solution."""
     rng = np.random.default_rng(0)

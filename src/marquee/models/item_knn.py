@@ -132,7 +132,8 @@ class ItemKnn(Recommender):
             np.putmask(shared, shared <= 0.0, -np.inf)
             columns, values = top_k(shared, k)
             order = np.argsort(np.where(columns < 0, n_items, columns), axis=1)
-            columns, values = (np.take_along_axis(found, order, axis=1) for found in (columns, values))
+            columns = np.take_along_axis(columns, order, axis=1)
+            values = np.take_along_axis(values, order, axis=1)
             found = columns >= 0
             data.append(values[found])
             indices.append(columns[found])
