@@ -37,10 +37,11 @@ def test_unknown_genre_and_language_find_nothing(facts):
     assert not facts.of_language("tlh").any()
 
 
-def test_items_outside_the_catalogue_and_blocked_ones_are_out(varied_catalog):
-    items = Vocabulary([10, 16, 19, 22])  # 10 was removed from the catalogue
+def test_blocked_items_are_out_and_items_without_facts_stay_unless_a_filter_asks_one(varied_catalog):
+    items = Vocabulary([10, 16, 19, 22])  # the catalogue does not know 10
     facts = ItemFacts(items, varied_catalog, blocked=np.array([19, 4]))
-    assert facts.mask(Filters(include_adult=True)).tolist() == [False, True, False, True]
+    assert facts.mask(Filters(include_adult=True)).tolist() == [True, True, False, True]
+    assert not facts.mask(Filters(include_adult=True, year_from=1))[0]
 
 
 def test_without_catalogue_only_filters_that_need_no_fact_find_something():

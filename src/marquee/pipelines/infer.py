@@ -46,7 +46,7 @@ def infer(context: RunContext) -> dict[str, Any]:
     bundle, model = load_champion(context.settings, context.database, context.objects)
     interactions = interaction_rows.load(context.database)
     histories = interactions.histories()
-    pipeline = RecommendationPipeline(model, item_rows.load_catalog(context.database))
+    pipeline, _ = _pipeline(model, context.database)
     blocks = []
     for start in range(0, len(histories), BLOCK_USERS):
         blocks.append(pipeline.recommend(histories.take(slice(start, start + BLOCK_USERS)), k))
@@ -92,14 +92,21 @@ def recommend_user(
     with database.begin() as connection:
         events = interaction_rows.user_history(connection, user_id)
     moment = int(events.timestamps.max(initial=0)) + 1
-    catalog = item_rows.load_catalog(database)
-    pipeline = RecommendationPipeline(model, catalog)
+    pipeline, catalog = _pipeline(model, database)
     ranked = pipeline.recommend(Histories.gather(events, [user_id], moment), k)
     titles = _titles(catalog)
     return [
         {"rank": rank, "item_id": item_id, "title": titles.get(item_id), "score": score}
         for rank, (item_id, score) in enumerate(next(ranked.rows()), start=1)
     ]
+
+
+def _pipeline(model: Recommender, database: Database) -> tuple[RecommendationPipeline, Catalog]:
+    """The model with what the database knows of its items."""
+    catalog = item_rows.load_catalog(database)
+    with database.begin() as connection:
+        blocked = item_rows.not_shown(connection)
+    return RecommendationPipeline(model, catalog, blocked=blocked), catalog
 
 
 def _titles(catalog: Catalog) -> dict[int, str]:

@@ -52,9 +52,9 @@ class ItemFacts:
 
     Args:
         items: the vocabulary.
-        catalog: facts. What is not in it has been removed and is not shown; without a catalogue nothing is
-            known, and everything may be shown that no filter asks a fact of.
-        blocked: external ids that are never shown.
+        catalog: facts. Of an item that is not in it nothing is known: it is shown unless a filter asks a
+            fact of it.
+        blocked: external ids that are never shown, removed items among them.
     """
 
     def __init__(self, items: Vocabulary, catalog: Catalog | None = None, blocked: Ids | None = None) -> None:
@@ -69,7 +69,6 @@ class ItemFacts:
             runtimes = pc.cast(facts["runtime_minutes"], pa.float32())
             self._runtimes = runtimes.to_numpy().astype(np.float32, copy=False)
             adult = pc.fill_null(facts["adult"], fill_value=False).to_numpy()
-            listed = catalog.items.index(items.ids) >= 0
             terms = encode_items(catalog, items, ("genres", "language"))
             by_term = terms.matrix.tocsc()
             for name, first, last in zip(terms.names, by_term.indptr, by_term.indptr[1:], strict=False):

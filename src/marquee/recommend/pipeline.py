@@ -60,9 +60,8 @@ class RecommendationPipeline:
     Args:
         model: a fitted recommender.
         catalog: facts for filters and variety. Its items that the model does not know join through their
-            content; the model's items that are not in it have been removed and are not shown. Without it,
-            filters that ask for facts find nothing.
-        blocked: external ids that are never shown.
+            content. Filters that ask for facts find only what is in it.
+        blocked: external ids that are never shown: removed items, and what editors block.
 
     Attributes:
         model: as given.

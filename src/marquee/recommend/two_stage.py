@@ -95,7 +95,7 @@ class TwoStageConfig(ModelConfig):
     learning_rate: float = tunable(0.05, "Shrinkage of each tree.", low=0.005, high=0.1, log=True)
     min_pairs: int = tunable(200, "Least pairs of a leaf.", choices=(50, 100, 200, 500))
     exposure: float = tunable(
-        1.0, "What being in all lists costs, in standard deviations of the scores.", low=0.0, high=3.0
+        1.5, "What being in all lists costs, in standard deviations of the scores.", low=0.0, high=3.0
     )
     exposure_users: int = tunable(300, "Newest users whose lists tell the exposure.")
     threads: int = tunable(1, "Threads of LightGBM.")

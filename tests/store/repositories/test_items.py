@@ -93,11 +93,11 @@ def test_removed_item_is_gone_until_its_source_names_it_again(database: Database
     with database.begin() as connection:
         items.upsert_items(connection, films(), source="tmdb")
         assert items.remove(connection, [603, 5], removed_at=DAY) == 1
-        assert items.removed(connection) == {603}
+        assert items.not_shown(connection).tolist() == [603]
         assert items.count(connection) == {"tmdb": 1}
         assert 603 not in items.cards(connection, [603])
         items.upsert_items(connection, films(), source="tmdb")
-        assert items.removed(connection) == frozenset()
+        assert items.not_shown(connection).tolist() == []
 
 
 def test_facts_are_those_known_at_the_moment(database: Database):

@@ -15,6 +15,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    or_,
     select,
     text,
     update,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from marquee.data import Catalog
-from marquee.data.schema import ITEMS
+from marquee.data.schema import ITEMS, Ids
 from marquee.errors import SchemaError
 from marquee.store.bulk import copy_in, read_arrow
 from marquee.store.postgres import Database
@@ -40,8 +41,8 @@ __all__ = [
     "facts_as_of",
     "forget",
     "load_catalog",
+    "not_shown",
     "remove",
-    "removed",
     "sources",
     "unchecked_since",
     "upsert_items",
@@ -211,11 +212,10 @@ def remove(connection: Connection, item_ids: Sequence[int], *, removed_at: datet
     ).rowcount
 
 
-def removed(connection: Connection) -> frozenset[int]:
-    """The items that are marked as gone."""
-    return frozenset(
-        connection.execute(select(items.c.item_id).where(items.c.removed_at.is_not(None))).scalars()
-    )
+def not_shown(connection: Connection) -> Ids:
+    """The items that are gone from their source or blocked by editors, ascending."""
+    query = select(items.c.item_id).where(or_(items.c.removed_at.is_not(None), items.c.block))
+    return np.array(connection.execute(query.order_by(items.c.item_id)).scalars().all(), dtype=np.int64)
 
 
 def unchecked_since(connection: Connection, source: str, moment: datetime) -> list[int]:
