@@ -12,7 +12,7 @@ TESTS  ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch setup-peers up check test lint format types bench docs lock clean
+.PHONY: help setup setup-torch setup-peers up check test lint format bench tables docs lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,7 +71,11 @@ format: setup ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: setup ## run every benchmark and print its figures
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/evaluation.py benchmarks/diversity.py,$(wildcard benchmarks/[a-z]*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+tables: setup ## evaluate every recommender on the real ratings and rewrite the tables of the documentation
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluation.py --models all --write docs
 
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m marquee.cli docs --write docs

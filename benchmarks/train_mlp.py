@@ -89,7 +89,7 @@ def torch_epoch(python: str) -> Callable[[], float]:
     """One epoch of PyTorch in a process of its own, which waits while the others run."""
     shape = [N_INPUTS, FREQUENCIES, *HIDDEN, CLASSES, BATCH, ROWS]
     child = subprocess.Popen(
-        [python, str(Path(__file__).with_name("torch_mlp.py")), *map(str, shape)],
+        [python, str(Path(__file__).with_name("_torch_mlp.py")), *map(str, shape)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -132,10 +132,10 @@ def tune(
 
 
 def _models(names: str) -> list[str]:
-    from marquee.models import model_class, model_names
+    from marquee.models import model_class, trainable_models
 
     if names == "all":
-        return [name for name in model_names() if model_class(name).trainable()]
+        return trainable_models()
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     for name in chosen:
         model_class(name)
@@ -161,6 +161,8 @@ def _data(settings: "Settings", ratings: Path | None, items: Path | None, facts:
         found = read_files(ratings, items, facts)
         if found.rejected:
             console(stderr=True).print(f"{found.rejected} rows break the contract and are left out.")
+        if found.changing_facts is not None:
+            _refuse_later_facts(found.interactions, found.changing_facts)
         return found.interactions, found.catalog
     if items is not None or facts is not None:
         raise ValueError("--items and --facts go with --ratings")
@@ -169,6 +171,19 @@ def _data(settings: "Settings", ratings: Path | None, items: Path | None, facts:
 
     with stores(settings) as (database, _):
         return interaction_rows.load(database), item_rows.load_catalog(database)
+
+
+def _refuse_later_facts(interactions: "Interactions", facts: Any) -> None:
+    """Say that popularity and votes are not used, and why they could not be."""
+    from marquee.data.split import check_facts
+    from marquee.errors import DataError
+
+    ordered = interactions.sorted()
+    first_cut = int(ordered.timestamps[round(len(ordered) / 2)]) if len(ordered) else 0
+    try:
+        check_facts(facts, first_cut)
+    except DataError as refusal:
+        console(stderr=True).print(f"Not used: {refusal.message}")
 
 
 def _audience(settings: "Settings") -> "tuple[Data, KnownBest]":

@@ -1,12 +1,16 @@
 """Commands that train models and make recommendations."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from marquee.cli.output import JsonOption, emit_json, fields_table, rows_table, summary
 from marquee.cli.session import open_settings, run_pipeline, stores
+
+if TYPE_CHECKING:
+    from marquee.config import Settings
 
 __all__ = ["register"]
 
@@ -32,9 +36,13 @@ def train(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a model on all interactions and put it in its slots."""
+    """Train a model on all interactions and put it in its slots; `all` makes challengers of every model."""
     settings = open_settings()
-    parameters = {"model": model, "config": _hyper_parameters(config, set_)}
+    chosen = _hyper_parameters(config, set_)
+    if model == "all":
+        _train_all(settings, chosen, json)
+        return
+    parameters = {"model": model, "config": chosen}
     with stores(settings) as (database, objects):
         counts = run_pipeline(settings, database, objects, "train", parameters, quiet=json)
     _print(counts, json, f"Trained {model}")
@@ -98,6 +106,25 @@ def pipeline_run(
             ("step", "result"),
             [(name, summary(name, made)) for name, made in counts.items()],
         )
+
+
+def _train_all(settings: "Settings", config: Mapping[str, Any], json: bool) -> None:
+    """Every model that can be trained here, on one snapshot; what serves stays."""
+    from marquee.models import trainable_models
+    from marquee.pipelines.snapshots import take_snapshot
+
+    if config:
+        raise ValueError("Hyper-parameters are those of one model; leave them out with --model all")
+    made: dict[str, dict[str, Any]] = {}
+    with stores(settings) as (database, objects):
+        snapshot = take_snapshot(database, objects).key
+        for name in trainable_models():
+            parameters = {"model": name, "snapshot": snapshot, "install": False}
+            made[name] = run_pipeline(settings, database, objects, "train", parameters, quiet=json)
+    if json:
+        emit_json(made)
+    else:
+        rows_table(("model", "version"), [(name, counts["version"]) for name, counts in made.items()])
 
 
 def _hyper_parameters(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:

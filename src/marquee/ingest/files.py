@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 
 from marquee.data import Catalog, Interactions
 from marquee.data.schema import INTERACTIONS, ITEMS
+from marquee.data.split import CHANGING_FACTS
 from marquee.errors import SchemaError
 from marquee.ingest.movielens import (
     ALIASES,
@@ -40,11 +42,14 @@ class FileData:
     Attributes:
         catalog: None where no file of items was given.
         rejected: rows of the ratings that break the contract and are left out.
+        changing_facts: popularity and votes of the facts file, `observed_at` among them where it has one;
+            they are not part of the catalogue.
     """
 
     interactions: Interactions
     catalog: Catalog | None
     rejected: int
+    changing_facts: pa.Table | None
 
 
 def read_files(ratings: Path, items: Path | None = None, facts: Path | None = None) -> FileData:
@@ -56,8 +61,7 @@ def read_files(ratings: Path, items: Path | None = None, facts: Path | None = No
             `ingest interactions`; CSV, `ratings.dat`, JSON Lines or Parquet.
         items: MovieLens films (`movie_id, title, genres`, and `tmdb_id` to join facts) or a catalogue in the
             format of `ingest items`.
-        facts: TMDB facts by `tmdb_id`, for MovieLens films. Those that change with time (popularity, votes)
-            are left out: they are of a later day than the ratings.
+        facts: TMDB facts by `tmdb_id`, for MovieLens films.
 
     Raises:
         SchemaError: a file is missing or lacks a column.
@@ -66,7 +70,16 @@ def read_files(ratings: Path, items: Path | None = None, facts: Path | None = No
     catalog = None if items is None else _catalog(items, facts, movielens=stars)
     if facts is not None and catalog is None:
         raise SchemaError("Facts need a file of items to join.", fix="Give --items, with tmdb_id.")
-    return FileData(Interactions.from_arrow(good.select(INTERACTIONS.names).to_arrow()), catalog, rejected)
+    interactions = Interactions.from_arrow(good.select(INTERACTIONS.names).to_arrow())
+    return FileData(interactions, catalog, rejected, None if facts is None else _changing(facts))
+
+
+def _changing(facts: Path) -> pa.Table:
+    wanted = CHANGING_FACTS | {"observed_at"}
+    frames = [
+        chunk.frame.select(c for c in chunk.frame.columns if c in wanted) for chunk in read_table(facts, {})
+    ]
+    return pl.concat(frames).to_arrow()
 
 
 def _interactions(path: Path) -> tuple[pl.DataFrame, int, bool]:

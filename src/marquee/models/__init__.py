@@ -37,6 +37,7 @@ __all__ = [
     "Sasrec",
     "model_class",
     "model_names",
+    "trainable_models",
     "tunable",
 ]
 
@@ -60,6 +61,11 @@ def model_names() -> list[str]:
     """The names that `model_class` knows without a module path: built in, then installed plug-ins."""
     installed = {point.name for point in entry_points(group=_GROUP)}
     return [*_BUILT_IN, *sorted(installed - _BUILT_IN.keys())]
+
+
+def trainable_models() -> list[str]:
+    """The names of the models that can be fitted here."""
+    return [name for name in model_names() if model_class(name).trainable()]
 
 
 def model_class(name: str) -> type[Recommender]:

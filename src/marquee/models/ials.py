@@ -189,7 +189,9 @@ def _conjugate_gradient(x: Matrix, E: Float32, w: Matrix, G: Matrix, ridge: Matr
         out += ridge * p
         return np.asarray(out, dtype=np.float32)
 
-    r = np.matmul(w[:, None, :], E)[:, 0] - product(x)
+    # The right side and the product with x in one pass over E.
+    missing = w - np.matmul(E, x[:, :, None])[:, :, 0] * w
+    r = np.matmul(missing[:, None, :], E)[:, 0] - x @ G - ridge * x
     p, energy = r, np.einsum("bd,bd->b", r, r)
     for _ in range(steps):
         Ap = product(p)

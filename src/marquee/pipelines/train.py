@@ -8,6 +8,7 @@ last and together, so that a killed run leaves nothing behind that serves.
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def train(context: RunContext) -> dict[str, Any]:
     Train a model and install it: as `champion`, and an `mlp` as `predictor` too.
 
     Parameters of the run: `model` — a model name; `config` — hyper-parameters by name; `snapshot` — the id
-    of a snapshot, default: the data as it is now.
+    of a snapshot, default: the data as it is now; `install` — false: only as `challenger`.
 
     Raises:
         ValueError: no such model or hyper-parameter.
@@ -78,7 +79,7 @@ def train(context: RunContext) -> dict[str, Any]:
     number = registry.register(
         _mlflow_name(name), tracked.run_id, bundle_key=bundle.key, bundle_version=bundle.version
     )
-    slots: list[deployments.Slot] = ["champion", "predictor"] if isinstance(model, Mlp) else ["champion"]
+    slots = _slots(name, install=bool(context.parameters.get("install", True)))
     with context.database.begin() as connection:
         for slot in slots:
             deployments.append(
@@ -102,18 +103,24 @@ def _fit(
     model: Recommender, snapshot: Snapshot, context: RunContext, tracked: TrackedRun
 ) -> dict[str, float]:
     """Fit, reporting to the run's row, the bars and the tracker at once; return the final metrics."""
-    progress = _Reported(context, tracked)
-    if isinstance(model, Mlp):
-        model.fit(
-            snapshot.interactions,
-            snapshot.catalog,
-            item_popularity=_popularity(snapshot.popularity),
-            checkpoints=Checkpoints(_checkpoints(context)),
-            progress=progress,
-        )
-        return dict(model.report)
-    model.fit(snapshot.interactions, snapshot.catalog, progress=progress)
-    return {}
+    offered = {
+        "item_popularity": _popularity(snapshot.popularity),
+        "checkpoints": Checkpoints(_checkpoints(context)),
+    }
+    taken = signature(model.fit).parameters  # a model names what it can use beyond the contract
+    model.fit(
+        snapshot.interactions,
+        snapshot.catalog,
+        progress=_Reported(context, tracked),
+        **{name: value for name, value in offered.items() if name in taken},
+    )
+    return {name: float(value) for name, value in getattr(model, "report", {}).items()}
+
+
+def _slots(model: str, *, install: bool) -> list[deployments.Slot]:
+    if not install:
+        return ["challenger"]
+    return ["champion", "predictor"] if model == Mlp.name else ["champion"]
 
 
 def _checkpoints(context: RunContext) -> Path:

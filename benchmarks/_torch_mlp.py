@@ -1,7 +1,7 @@
 """
 The network of `train_mlp.py` in PyTorch; that script starts this one and asks for epochs.
 
-    python benchmarks/torch_mlp.py N_INPUTS FREQUENCIES HIDDEN HIDDEN CLASSES BATCH ROWS
+    python benchmarks/_torch_mlp.py N_INPUTS FREQUENCIES HIDDEN HIDDEN CLASSES BATCH ROWS
 
 Reads a line from standard input for each epoch, and answers with its seconds of processor time.
 """
