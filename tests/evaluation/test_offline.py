@@ -14,7 +14,7 @@ from marquee.data.split import split
 from marquee.errors import DataError
 from marquee.evaluation.offline import evaluate
 from marquee.evaluation.results import Evaluation
-from marquee.models.base import Progress, Recommender
+from marquee.models.base import Progress, Recommender, silent
 from marquee.models.popularity import Popularity, PopularityConfig
 
 fits: list[str] = []
@@ -247,3 +247,15 @@ def test_real_ratings_give_the_published_figures(realdata: Path):
     assert found.results["oracle"].mean("ndcg_at_10") == pytest.approx(0.941, abs=5e-4)
     assert found.results["popularity"].mean("ndcg_at_10") == pytest.approx(0.107, abs=5e-4)
     assert found.results["random"].mean("ndcg_at_10") < 0.01
+
+
+def test_learning_curve_of_a_fit_is_kept_also_in_the_cache(interactions, tmp_path):
+    class Learning(Popularity):
+        def fit(self, interactions, catalog=None, *, progress=silent):
+            for epoch in range(3):
+                progress.step({"loss": 1.0 / (epoch + 1)})
+            return super().fit(interactions, catalog)
+
+    for _ in range(2):
+        found = evaluate({"learning": Learning}, interactions, slices=False, cache=tmp_path)
+        assert [step["loss"] for step in found.results["learning"].curve] == [1.0, 0.5, 1 / 3]

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -74,8 +75,10 @@ def test_unknown_reference_is_refused(evaluation):
 
 
 def test_report_holds_plots_and_the_tables_behind_them(evaluation, tmp_path):
-    curves = {"mlp": [{"loss": 2.0, "accuracy": 0.1}, {"loss": 1.0, "accuracy": 0.4}]}
-    page = write_report(evaluation, tmp_path / "report", "popularity", curves)
+    curve = [{"loss": 2.0, "accuracy": 0.1}, {"loss": 1.0}]
+    learnt = replace(evaluation.results["popularity"], curve=curve)
+    evaluation = replace(evaluation, results={**evaluation.results, "popularity": learnt})
+    page = write_report(evaluation, tmp_path / "report", "popularity")
     text = page.read_text()
 
     assert text.count("<svg") == 4

@@ -297,6 +297,7 @@ class _Tally:
     listed_new: int = 0
     fit_seconds: float = 0.0
     score_seconds: float = 0.0
+    curve: Sequence[Mapping[str, float]] = ()
 
     def add(self, judge: _Judge, rankings: Rankings) -> float:
         """Count a window; returns its mean NDCG@10."""
@@ -305,6 +306,7 @@ class _Tally:
         self.listed_new += judge.listed_new(rankings.lists["all"])
         self.fit_seconds += rankings.fit_seconds
         self.score_seconds += rankings.score_seconds
+        self.curve = rankings.curve
         values = self.metrics[-1]["all"]["ndcg_at_10"]
         return float(values[np.isfinite(values)].sum() / max(np.isfinite(values).sum(), 1))
 
@@ -321,4 +323,5 @@ class _Tally:
             self.listed_new,
             self.fit_seconds,
             self.score_seconds,
+            self.curve,
         )

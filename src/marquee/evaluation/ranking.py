@@ -11,7 +11,7 @@ import inspect
 import json
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -105,11 +105,13 @@ class Rankings:
         lists: `all` (the whole history) and the cuts of `slices.CUTS` → (n, K) lists.
         fit_seconds: of the model of this window.
         score_seconds: of the lists of the whole histories.
+        curve: what the fit reported after each of its steps; empty for a model without any.
     """
 
     lists: dict[str, Lists]
     fit_seconds: float
     score_seconds: float
+    curve: Sequence[Mapping[str, float]] = ()
 
 
 def rank_window(
@@ -133,11 +135,12 @@ def rank_window(
     Raises:
         ModelError: a list names an item twice.
     """
+    recorder = _Recorder()
     started = perf_counter()
     if isinstance(model, WindowModel):
-        model.fit_window(window.blind(), earlier, catalog)
+        model.fit_window(window.blind(), earlier, catalog, progress=recorder)
     else:
-        model.fit(window.fit, catalog)
+        model.fit(window.fit, catalog, progress=recorder)
     fitted = perf_counter()
     catalogue = window.catalogue()
     known = window.histories.where(catalogue.index(window.histories.item_ids) >= 0)
@@ -146,7 +149,7 @@ def rank_window(
     if cuts:
         for name, n_items in CUTS.items():
             lists[name] = rank_histories(model, known.last(n_items), catalogue)
-    return Rankings(lists, fitted - started, scored - fitted)
+    return Rankings(lists, fitted - started, scored - fitted, recorder.steps)
 
 
 def rank_histories(
@@ -244,18 +247,31 @@ class RankingCache:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             fit_seconds, score_seconds = arrays.pop("seconds").tolist()
+            curve = json.loads(str(arrays.pop("curve")))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
             return None
-        return Rankings(arrays, fit_seconds, score_seconds)
+        return Rankings(arrays, fit_seconds, score_seconds, curve)
 
     @staticmethod
     def save(path: Path, rankings: Rankings) -> None:
         """Keep lists; a reader never sees a part of them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         seconds = np.array([rankings.fit_seconds, rankings.score_seconds])
+        curve = np.array(json.dumps(list(rankings.curve)))
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.savez(file, seconds=seconds, **rankings.lists)  # type: ignore[arg-type]
+            np.savez(file, seconds=seconds, curve=curve, **rankings.lists)  # type: ignore[arg-type]
         Path(file.name).replace(path)
+
+
+class _Recorder(Progress):
+    """Keeps what each step of a fit reported."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    def step(self, metrics: Mapping[str, float] | None = None) -> None:
+        if metrics:
+            self.steps.append({name: float(value) for name, value in metrics.items()})
 
 
 def _realigned(model: Recommender, histories: Histories, catalogue: Vocabulary, k: int) -> Lists:

@@ -82,9 +82,7 @@ def to_table(evaluation: Evaluation, reference: str | None = None) -> Table:
     return table
 
 
-def write_report(
-    evaluation: Evaluation, directory: Path, reference: str | None = None, curves: Curves | None = None
-) -> Path:
+def write_report(evaluation: Evaluation, directory: Path, reference: str | None = None) -> Path:
     """
     Write a page with plots and the tables behind them.
 
@@ -93,7 +91,6 @@ def write_report(
         directory: gets `index.html`, `models.csv`, `slices.csv`, `windows.csv`, `queries.csv`, `curves.csv`;
             made when missing.
         reference: the model to compare with; default: the best.
-        curves: model → metrics per epoch.
 
     Returns:
         The path of the page.
@@ -103,6 +100,7 @@ def write_report(
     """
     reference = _reference(evaluation, reference)
     rows = to_dicts(evaluation)
+    curves: Curves = {name: result.curve for name, result in evaluation.results.items() if result.curve}
     directory.mkdir(parents=True, exist_ok=True)
     overall = [{key: value for key, value in row.items() if key != "slices"} for row in rows]
     by_slice = [
@@ -119,7 +117,7 @@ def write_report(
     ]
     epochs = [
         {"model": name, "epoch": epoch, **metrics}
-        for name, steps in (curves or {}).items()
+        for name, steps in curves.items()
         for epoch, metrics in enumerate(steps, start=1)
     ]
     for name, table in (("models", overall), ("slices", by_slice), ("windows", windows), ("curves", epochs)):
@@ -133,7 +131,7 @@ def write_report(
     if by_slice:
         plots.append(("NDCG@10 per slice", _plot_slices(rows)))
     if epochs:
-        plots.append(("Learning curves", _plot_curves(curves or {})))
+        plots.append(("Learning curves", _plot_curves(curves)))
     page = directory / "index.html"
     page.write_text(_page(evaluation, rows, reference, plots), encoding="utf-8")
     return page
@@ -312,7 +310,8 @@ def _plot_curves(curves: Curves) -> str:
     for axis, metric in zip(axes, metrics, strict=True):
         for number, (name, steps) in enumerate(curves.items()):
             points = [(epoch, step[metric]) for epoch, step in enumerate(steps, start=1) if metric in step]
-            axis.plot(*zip(*points, strict=True), label=name, color=COLOURS[number % len(COLOURS)])
+            if points:  # models report different things
+                axis.plot(*zip(*points, strict=True), label=name, color=COLOURS[number % len(COLOURS)])
         axis.set_xlabel("Epoch")
         axis.set_ylabel(metric)
         axis.legend(fontsize=8)

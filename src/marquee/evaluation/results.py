@@ -1,5 +1,6 @@
 """What an evaluation found, query by query, so that any two models can be compared in pairs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -34,6 +35,7 @@ class ModelResult:
         listed_new: places of the lists that hold an item outside the catalogue (only models that rank new
             items by content have any).
         fit_seconds, score_seconds: summed over the windows, as measured when they were computed.
+        curve: what the fit of the last window reported after each of its steps.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ModelResult:
     listed_new: int
     fit_seconds: float
     score_seconds: float
+    curve: Sequence[Mapping[str, float]] = ()
 
     def mean(self, metric: str, within: str = "all") -> float:
         """The plain mean of a metric over the queries of a slice (of coverage: over windows)."""
