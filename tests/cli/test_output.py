@@ -23,7 +23,10 @@ def test_summary_of_a_pipeline_leaves_keys_to_programs() -> None:
     assert summary("prepare", counts) == "items 200, interactions 2,896"
 
 
-def test_table_in_a_pipe_is_not_wrapped_at_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_in_a_pipe_is_not_wrapped_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     rows_table(("what", "where"), [("home", "x" * 100)])
     assert "x" * 100 in capsys.readouterr().out
 

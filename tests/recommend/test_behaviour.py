@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marquee.data import Catalog, Event, Histories, Interactions
-from marquee.models import model_class
+from marquee.models import Recommender, model_class
 from marquee.recommend import Filters, RecommendationPipeline
 from marquee.testing.planted import GENRES
 
@@ -164,7 +164,11 @@ def test_lists_hold_only_what_may_be_shown_and_are_full(
     )
     gone = {item for item, kind, *_ in events if kind != Event.CLICK}
     for row, unseen in enumerate((gone, set())):
-        fit = qualifying(varied_catalog, filters) - unseen - set(ITEMS[5:7].tolist())
+        fit = (
+            (qualifying(varied_catalog, filters) | unknown(model, varied_catalog, filters))
+            - unseen
+            - set(ITEMS[5:7].tolist())
+        )
         shown = ranked.item_ids[row][ranked.item_ids[row] >= 0].tolist()
         assert set(shown) <= fit
         assert len(shown) == len(set(shown)) == min(k, len(fit))
@@ -172,6 +176,13 @@ def test_lists_hold_only_what_may_be_shown_and_are_full(
         assert (
             (ranked.propensities[row, : len(shown)] > 0) & (ranked.propensities[row, : len(shown)] <= 1)
         ).all()
+
+
+def unknown(model: Recommender, catalog: Catalog, filters: Filters) -> set[int]:
+    """Items of the model without facts: they pass where no filter asks for one."""
+    if replace(filters, exclude=(), include_adult=False) != Filters():
+        return set()
+    return set(model.items.ids.tolist()) - set(catalog.item_ids.tolist()) - set(filters.exclude)
 
 
 def qualifying(catalog: Catalog, filters: Filters) -> set[int]:
