@@ -10,7 +10,8 @@ Speed of the recommenders beside the bare linear algebra and their peers, on one
   peers run under `--peers-python`; those that cannot be imported there are named as not measured.
 - Growth: seconds and memory of fit and score for 10⁵ and 10⁶ interactions (`--large`: 10⁷), each in a process
   of its own, with the exponent of the growth.
-- `--large`: the two-stage recommender on 25,000,000 interactions, and its lists for everyone, on two cores.
+- `--large`: the two-stage recommender on 10⁵, 3·10⁶ and 25,000,000 interactions, and its lists for everyone,
+  on two cores.
 
 Seconds are those of the processor (with `--large` also of the clock). Contenders take turns, and a ratio is
 the median of the ratios of the turns.
@@ -293,12 +294,21 @@ def grow(sizes: list[int]) -> None:
 
 
 def large() -> None:
-    """The two-stage recommender on data as large as the largest public ratings, on two cores."""
-    seen = run_child("two_stage", LARGE["n"], 2)
+    """The two-stage recommender up to data as large as the largest public ratings, on two cores."""
+    print("\ntwo stages on two cores, seconds of the clock (to reach: 1,200 together, 8,192 MiB)")
+    print(f"{'interactions':>14}{'users':>10}{'items':>9}{'fit s':>9}{'top-100 s':>11}{'peak MiB':>10}")
+    counts, spent = [], []
+    for n in (10**5, 3 * 10**6, LARGE["n"]):
+        seen = run_child("two_stage", n, 2)
+        counts.append(seen["interactions"])
+        spent.append(seen["fit_wall"] + seen["lists_wall"])
+        print(
+            "{interactions:>14,}{n_users:>10,}{n_items:>9,}{fit_wall:>9,.0f}{lists_wall:>11,.0f}"
+            "{peak_mib:>10,.0f}".format(**seen),
+            flush=True,
+        )
     print(
-        "\ntwo stages, {interactions:,} interactions, {n_users:,} users, {n_items:,} items, two cores:\n"
-        "  fit {fit_wall:,.0f} s, top-100 for everyone {lists_wall:,.0f} s (to reach: ≤ 1,200 together), "
-        "peak {peak_mib:,.0f} MiB (to reach: ≤ 8,192)".format(**seen)
+        f"fit and lists together grow as interactions^{np.polyfit(np.log(counts), np.log(spent), 1)[0]:.2f}"
     )
 
 
@@ -319,7 +329,7 @@ def run_child(name: str, n: int, cores: int) -> dict[str, float]:
 def measure_child(name: str, n: int) -> None:
     """Measure one model at one size, in this process alone."""
     if name == "two_stage":
-        print(json.dumps(two_stage()))
+        print(json.dumps(two_stage(n)))
         return
     rows = synthetic.interactions(n)
     histories = rows.take(rows.user_ids <= 500).histories()
@@ -335,14 +345,15 @@ def measure_child(name: str, n: int) -> None:
     print(json.dumps(measured))
 
 
-def two_stage() -> dict[str, float]:
+def two_stage(n: int) -> dict[str, float]:
     """Fit, and lists of everyone a few users at a time, in seconds of the clock."""
     from marquee.recommend.two_stage import TwoStage, TwoStageConfig
 
+    n_users, n_items = n * LARGE["n_users"] // LARGE["n"], synthetic.catalogue_size(n)
     # Repeated pairs are dropped: a few more are asked for.
-    rows = synthetic.interactions(**{**LARGE, "n": round(1.03 * LARGE["n"])}).take(slice(0, LARGE["n"]))
+    rows = synthetic.interactions(round(1.03 * n), n_users, n_items).take(slice(0, n))
     users = np.unique(rows.user_ids)
-    catalog = synthetic.catalog(LARGE["n_items"])
+    catalog = synthetic.catalog(n_items)
     start = time.perf_counter()
     model = TwoStage(TwoStageConfig(threads=2)).fit(rows, catalog)
     fitted = time.perf_counter()
@@ -354,7 +365,7 @@ def two_stage() -> dict[str, float]:
     return {
         "interactions": len(rows),
         "n_users": len(users),
-        "n_items": LARGE["n_items"],
+        "n_items": n_items,
         "fit_wall": fitted - start,
         "lists_wall": time.perf_counter() - fitted,
         "peak_mib": peak_mib(),

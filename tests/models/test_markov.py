@@ -36,6 +36,14 @@ def test_transitions_are_shares_of_what_followed():
     assert not model.score(Histories.of_items([20])).any()
 
 
+def test_only_the_likeliest_followers_are_kept():
+    """Of 20 (twice) and 30 (once) after 10 the first stays, with the share it had."""
+    rows = Interactions.of([1, 1, 2, 2, 3, 3], [10, 20, 10, 20, 10, 30], [1, 2, 1, 2, 1, 2])
+    model = Markov(MarkovConfig(window=1, smoothing=1.0, followers=1, **PLAIN)).fit(rows)
+    after_10 = model.score(Histories.of_items([10]))[0]
+    np.testing.assert_allclose(after_10[model.items.index([10, 20, 30])], [0.0, 0.5, 0.0])
+
+
 def test_events_further_on_count_less():
     """With a half-life of one step, the second next counts half of the next."""
     rows = Interactions.of([1, 1, 1], [10, 20, 30], [1, 2, 3])

@@ -5,9 +5,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from marquee.data import Catalog, Interactions
+from marquee.data import Catalog, Event, Interactions
 from marquee.models import model_class
 from marquee.models.base import Recommender
+from marquee.recommend import two_stage
 from marquee.recommend.two_stage import SOURCES, LinearStack, TwoStage, TwoStageConfig
 from marquee.testing.conformance import RecommenderConformance, planted_tastes
 
@@ -119,6 +120,44 @@ def test_exposure_cost_spreads_lists_over_more_items() -> None:
 def test_every_source_is_a_model_with_these_settings() -> None:
     for name, (kind, settings) in SOURCES.items():
         assert model_class(kind).Config.from_dict(settings), name
+
+
+def test_large_catalogue_gets_the_lists_of_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only candidates are scored for is ranked the same, and lists that they cannot fill go on."""
+    tastes = planted_tastes()
+    histories = tastes.interactions.histories()
+    model = TwoStage(_small(trees=5, sources=(*FEW, "markov"))).fit(tastes.interactions, tastes.catalog)
+    for k in (5, len(model.items)):
+        small = model.recommend(histories, k)
+        with monkeypatch.context() as patch:
+            patch.setattr(two_stage, "LARGE_ITEMS", 0)
+            large = model.recommend(histories, k)
+        np.testing.assert_array_equal(large.item_ids, small.item_ids)
+        np.testing.assert_array_equal(large.scores, small.scores)
+
+
+def test_fit_past_the_sizes_is_bounded_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tastes = planted_tastes()
+    histories = tastes.interactions.histories()
+    monkeypatch.setattr(two_stage, "LARGE_ITEMS", 10)
+    monkeypatch.setattr(two_stage, "LARGE_ROWS", 100)
+    monkeypatch.setattr(two_stage, "USER_EVENTS", 8)
+    monkeypatch.setattr(
+        two_stage, "LARGE_SETTINGS", {"ease": {"dense_items": 12}, "markov": {"followers": 3}}
+    )
+    sources = ("ease", "markov", "popularity")
+    lists = []
+    for threads in (1, 2):
+        model = TwoStage(_small(trees=5, sources=sources, threads=threads)).fit(
+            tastes.interactions, tastes.catalog
+        )
+        lists.append(model.recommend(histories, 5))
+    np.testing.assert_array_equal(lists[0].item_ids, lists[1].item_ids)
+    arrays = model.state().arrays
+    assert arrays["source_ease/dense"].shape == (12, 12)
+    assert np.diff(arrays["source_markov/indptr"]).max() == 3
+    newest = tastes.interactions.histories().last(8)
+    assert model.item_counts.sum() == (newest.events != Event.HIDE).sum()
 
 
 def _examples(rows: Interactions, start: int, stop: int):

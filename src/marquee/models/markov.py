@@ -41,6 +41,7 @@ class MarkovConfig(RecencyConfig):
     )
 
     newest_rows: int = tunable(5_000_000, "Rows of the fit data that are counted, the newest; bounds memory.")
+    followers: int | None = tunable(None, "Most likely next items kept of each item; none: all.")
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -85,6 +86,8 @@ class Markov(Recommender):
             progress.step()
         total = np.asarray(counts.sum(axis=1)).ravel() + self.config.smoothing
         counts.data /= np.repeat(total, np.diff(counts.indptr)).astype(np.float32) + np.float32(1e-12)
+        if self.config.followers is not None:
+            counts = _largest_of_rows(counts, self.config.followers)
         counts.sort_indices()
         self._next = counts
         return self
@@ -119,3 +122,13 @@ class Markov(Recommender):
         parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
         model._next = CSR(parts, shape=(n, n))
         return model
+
+
+def _largest_of_rows(matrix: CSR, k: int) -> CSR:
+    """The k greatest entries of each row."""
+    kept = np.ones(matrix.nnz, dtype=bool)
+    for row in np.flatnonzero(np.diff(matrix.indptr) > k):
+        start, stop = matrix.indptr[row], matrix.indptr[row + 1]
+        kept[start:stop][np.argpartition(matrix.data[start:stop], -k)[:-k]] = False
+    sizes = np.minimum(np.diff(matrix.indptr), k)
+    return CSR((matrix.data[kept], matrix.indices[kept], np.append(0, np.cumsum(sizes))), shape=matrix.shape)

@@ -15,15 +15,20 @@ Lists are re-ranked with an eye on exposure: an item that the lists of many user
 little better to be in one more. What that costs each item is learnt at fit time, since a request sees no
 other user's list.
 
+Past `LARGE_ROWS` rows the models learn from the newest events of each user, since the heaviest users cost
+the square of theirs; past `LARGE_ITEMS` items the sources are held in less memory, and only what they
+propose is scored and ranked. Neither touches smaller data.
+
 Source:
     Covington et al. 2016, "Deep neural networks for YouTube recommendations" (two stages); Wolpert 1992
     (stacking); Abdollahpouri et al. 2019, "Managing popularity bias in recommender systems with
     personalized re-ranking".
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +40,14 @@ from marquee.data.vocabulary import Vocabulary
 from marquee.models import model_class
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
 from marquee.models.ranker import BlendedRanker, LinearRanker, PairRanker, TreeRanker, ranker_from_state
-from marquee.recommend.candidates import Candidates, gather_candidates, seen_cells
+from marquee.recommend.candidates import Candidates, gather_candidates, gather_sparsely, seen_cells
 from marquee.recommend.pair_features import ItemFacts, PairFeatures
 from marquee.recommend.past_queries import past_queries
 
 __all__ = ["LinearStack", "TwoStage", "TwoStageConfig"]
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 SOURCES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "ease": ("ease", {}),
@@ -66,6 +74,20 @@ VIEWS: Final[dict[str, tuple[str, int]]] = {
     "content_last_5": ("content", 5),
 }
 """Further scores from the newest events alone: the source and their number. They propose nothing."""
+
+LARGE_ITEMS: Final = 20_000
+"""Past so many items the sources are held in less memory, and only candidates are ranked."""
+LARGE_SETTINGS: Final[dict[str, dict[str, Any]]] = {
+    "ease": {"dense_items": 8_000, "tail_neighbours": 32},
+    "ials": {"iterations": 8},
+    "item_knn": {"neighbours": 200},
+    "markov": {"followers": 200, "newest_rows": 1_000_000},
+}
+"""How models of large catalogues differ, by model."""
+LARGE_ROWS: Final = 2_000_000
+"""Past so many rows the newest events of each user are enough, and fewer queries."""
+USER_EVENTS: Final = 200
+LARGE_QUERIES: Final = 3_000
 
 BLOCK_CELLS: Final = 4_000_000
 """Cells of one dense (histories, n_items) score matrix: bounds memory."""
@@ -125,7 +147,7 @@ class TwoStage(Recommender):
         starts = self._window_starts(len(rows))
         progress.total(len(starts) + 2, "windows")
         lists: list[_Lists] = []
-        wanted = config.queries
+        wanted = config.queries if len(rows) <= LARGE_ROWS else min(config.queries, LARGE_QUERIES)
         facts = ItemFacts.of(catalog)
         fixed = self._timeless_sources(rows, starts, catalog)
         rng = np.random.default_rng(config.seed)
@@ -136,9 +158,11 @@ class TwoStage(Recommender):
             progress.step()
         names = PairFeatures(_score_names(config.sources)).names
         self._ranker = self._learnt(_joined(lists, len(names)), names)
+        lists.clear()
         progress.step()
-        self._set_items(rows.positives())
-        self._stage = _FirstStage.fitted(rows, catalog, facts, config, self.items)
+        newest = _newest_of_each(rows)
+        self._set_items(newest.positives())
+        self._stage = _FirstStage.fitted(newest, catalog, facts, config, self.items)
         self._penalty = self._exposure_penalty(rows)
         progress.step()
         return self
@@ -169,10 +193,11 @@ class TwoStage(Recommender):
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         batch = histories if isinstance(histories, Histories) else Histories.of_items(histories)
-        parts = [
-            self._recommend_block(batch.take(rows), k, exclude_history)
-            for rows in _blocks(max(len(batch), 1), len(self.items))
-        ]
+        parts = _mapped(
+            lambda rows: self._recommend_block(batch.take(rows), k, exclude_history),
+            _blocks(max(len(batch), 1), len(self.items)),
+            self.config.threads,
+        )
         return RankedItems(
             np.concatenate([part.item_ids for part in parts]), np.concatenate([part.scores for part in parts])
         )
@@ -202,6 +227,30 @@ class TwoStage(Recommender):
         model._stage = _FirstStage(models, features, model.items, model.config.depth)
         model._ranker = ranker_from_state(state.nested("ranker"))
         return model
+
+    def _recommend_block(self, histories: Histories, k: int, exclude_history: bool) -> RankedItems:
+        if not exclude_history or len(self.items) <= LARGE_ITEMS:
+            return super()._recommend_block(histories, k, exclude_history)
+        candidates = self._stage.proposed(histories)
+        index = self.items.index(histories.item_ids)
+        named = histories.rows * len(self.items) + index
+        row, item = candidates.rows, candidates.items
+        kept = ~np.isin(row * len(self.items) + item, named[index >= 0])
+        row, item, scores = row[kept], item[kept], self._ranked(histories, candidates)[kept]
+        order = np.lexsort((item, -scores, row))
+        sizes = np.bincount(row, minlength=len(histories))
+        place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        order, place = order[place < k], place[place < k]
+        indices = np.full((len(histories), k), -1, np.int64)
+        values = np.full((len(histories), k), np.nan, np.float32)
+        indices[row[order], place], values[row[order], place] = item[order], scores[order]
+        made = RankedItems.from_indices(indices, values, self.items.ids)
+        # Where too little is proposed, all the rest of the catalogue stands below it.
+        short = np.flatnonzero(sizes < k)
+        if len(short):
+            whole = super()._recommend_block(histories.take(short), k, exclude_history)
+            made.item_ids[short], made.scores[short] = whole.item_ids, whole.scores
+        return made
 
     def _sources(self) -> dict[str, Recommender]:
         self.items  # noqa: B018 - raises before fit
@@ -247,7 +296,7 @@ class TwoStage(Recommender):
         names = [name for name in self.config.sources if SOURCES[name][0] in TIMELESS]
         if not starts:
             return {}
-        oldest = rows.take(slice(0, starts[-1][0]))
+        oldest = _newest_of_each(rows.take(slice(0, starts[-1][0])))
         return {name: _fitted_source(name, oldest, catalog, self.config.seed) for name in names}
 
     def _lists_of(
@@ -262,23 +311,23 @@ class TwoStage(Recommender):
         rng: np.random.Generator,
     ) -> "_Lists":
         """Lists of a past window, of candidates that models of before the window propose."""
-        fit = rows.take(slice(0, start))
+        fit = _newest_of_each(rows.take(slice(0, start)))
         items = Vocabulary.by_count(fit.positives().item_ids)
         stage = _FirstStage.fitted(fit, catalog, facts, self.config, items, fixed)
         histories, truth = past_queries(rows, start, stop, self.config.points, items)
         if len(histories) > wanted:
             kept = np.sort(rng.choice(len(histories), wanted, replace=False))
             histories, truth = histories.take(kept), CSR(truth[kept])
-        parts = []
-        for block in _blocks(len(histories), len(items)):
+
+        def lists_of(block: slice) -> _Lists:
             asked = histories.take(block)
-            candidates, _ = stage.candidates(asked)
+            candidates = stage.proposed(asked)
             chosen = np.asarray(truth[block][candidates.rows, candidates.items]).ravel()
-            parts.append(
-                _Lists(
-                    stage.features.compute(asked, candidates), chosen.astype(np.float32), candidates.indptr
-                ).with_hits()
-            )
+            return _Lists(
+                stage.features.compute(asked, candidates), chosen.astype(np.float32), candidates.indptr
+            ).with_hits()
+
+        parts = _mapped(lists_of, _blocks(len(histories), len(items)), self.config.threads)
         return _joined(parts, len(stage.features.names))
 
     def _ranked(self, histories: Histories, candidates: Candidates) -> Vector:
@@ -299,7 +348,7 @@ class TwoStage(Recommender):
         kept = []
         for block in _blocks(len(histories), len(self.items)):
             asked = histories.take(block)
-            candidates, _ = self._stage.candidates(asked)
+            candidates = self._stage.proposed(asked)
             kept.append((candidates, self._ranked(asked, candidates)))
         deviations = [
             np.std(scores[a:b])
@@ -355,23 +404,40 @@ class _FirstStage:
         if catalog is not None:
             # Items without interactions are not ranked, so the sources need not know them.
             known = Catalog(catalog.table.take(np.flatnonzero(items.index(catalog.item_ids) >= 0)))
-        models: dict[str, Recommender] = {}
-        for name in config.sources:
-            given = fixed.get(name) if fixed is not None else None
-            models[name] = given or _fitted_source(name, rows, known, config.seed)
+        given = fixed or {}
+        missing = [name for name in config.sources if name not in given]
+        threads = config.threads if len(items) > LARGE_ITEMS else 1
+        made = _mapped(lambda name: _fitted_source(name, rows, known, config.seed), missing, threads)
+        models = {**given, **dict(zip(missing, made, strict=True))}
+        models = {name: models[name] for name in config.sources}
         features = PairFeatures(_score_names(config.sources)).fit(rows.positives(), facts, items)
         return cls(models, features, items, config.depth)
 
     def candidates(self, histories: Histories) -> tuple[Candidates, Matrix]:
         """The candidates, and (n, n_items) what the first source says of every item."""
         seen = seen_cells(histories, self._items)
+        scores = list(self._scores(histories))
+        return gather_candidates(scores, seen, self._depth, len(self.models)), scores[0]
+
+    def proposed(self, histories: Histories) -> Candidates:
+        """The candidates alone, which of large catalogues is less work."""
+        if len(self._items) <= LARGE_ITEMS:
+            return self.candidates(histories)[0]
+        seen = seen_cells(histories, self._items)
+        return gather_sparsely(self._scores(histories), seen, self._depth, len(self.models))
+
+    def _scores(self, histories: Histories) -> Iterator[Matrix]:
+        """(n, n_items) of each source, then of each view."""
         # What nobody knows must not take the place of newer events in a view.
         histories = histories.where(self._items.index(histories.item_ids) >= 0)
-        scores = [self._scored(name, histories) for name in self.models]
+        if len(self._items) > LARGE_ITEMS:
+            histories = histories.last(USER_EVENTS)
+        for name in self.models:
+            yield self._scored(name, histories)
         views = {name: VIEWS[name] for name in self.features.sources if name in VIEWS}
         newest = {n: histories.last(n) for n in {n for _, n in views.values()}}
-        scores += [self._scored(source, newest[n]) for source, n in views.values()]
-        return gather_candidates(scores, seen, self._depth, len(self.models)), scores[0]
+        for source, n in views.values():
+            yield self._scored(source, newest[n])
 
     def _scored(self, name: str, histories: Histories) -> Matrix:
         """(n, n_items) scores in the common order, 0 where a source does not know an item."""
@@ -409,6 +475,8 @@ class _Lists:
 
 def _fitted_source(name: str, rows: Interactions, catalog: Catalog | None, seed: int) -> Recommender:
     kind, settings = SOURCES[name]
+    if len(np.unique(rows.item_ids)) > LARGE_ITEMS:
+        settings = {**settings, **LARGE_SETTINGS.get(kind, {})}
     made = model_class(kind)
     return made(made.Config.from_dict({"seed": seed, **settings})).fit(rows, catalog)
 
@@ -434,6 +502,26 @@ def _blocks(n: int, n_items: int) -> Iterator[slice]:
     step = max(1, min(256, BLOCK_CELLS // max(n_items, 1)))
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
+
+
+def _mapped(call: Callable[[A], B], values: Iterable[A], threads: int) -> list[B]:
+    """The answers in order; by several threads, of which NumPy, SciPy and BLAS make use."""
+    if threads <= 1:
+        return [call(value) for value in values]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, values))
+
+
+def _newest_of_each(rows: Interactions) -> Interactions:
+    """Of many rows in the global order the newest `USER_EVENTS` of each user; few rows as they are."""
+    if len(rows) <= LARGE_ROWS:
+        return rows
+    by_user = np.argsort(rows.user_ids, kind="stable")
+    _, sizes = np.unique(rows.user_ids, return_counts=True)
+    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(rows))  # 1 for the newest of a user
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[by_user[left <= USER_EVENTS]] = True
+    return rows.take(kept)
 
 
 def _listed(candidates: Candidates, scores: NDArray[Any]) -> Index:
