@@ -9,12 +9,9 @@ a run is alive is known without guessing from clocks.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
-import procrastinate
-from procrastinate import exceptions
-from procrastinate.schema import SchemaManager
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +21,9 @@ from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.store.repositories.runs import Run
 from marquee.telemetry import get_logger
+
+if TYPE_CHECKING:
+    import procrastinate
 
 __all__ = [
     "LOCKS",
@@ -232,8 +232,10 @@ def task_name(pipeline: str) -> str:
     return f"pipeline.{pipeline}"
 
 
-def worker_app(database: Database) -> procrastinate.App:
+def worker_app(database: Database) -> "procrastinate.App":
     """The procrastinate application of a worker; it has no tasks yet and is not open."""
+    import procrastinate  # here, not above: an API only submits, and starts sooner without it
+
     given = conninfo_to_dict(database.url).get("options")
     options = " ".join(filter(None, [str(given or ""), f"-c search_path={SCHEMA}"]))
     connector = procrastinate.PsycopgConnector(
@@ -245,13 +247,15 @@ def worker_app(database: Database) -> procrastinate.App:
     return procrastinate.App(connector=connector)
 
 
-async def requeue_stalled(app: procrastinate.App, *, silent_seconds: float) -> Sequence[str]:
+async def requeue_stalled(app: "procrastinate.App", *, silent_seconds: float) -> Sequence[str]:
     """
     Put the jobs of workers that went silent back in the queue.
 
     Returns:
         The ids of their runs.
     """
+    from procrastinate import exceptions
+
     found = []
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=silent_seconds):
         try:
@@ -270,6 +274,8 @@ def _ensure_schema(connection: Connection) -> None:
     connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
     if connection.scalar(known):
         return  # another process was faster
+    from procrastinate.schema import SchemaManager
+
     before = connection.scalar(select(func.current_setting("search_path")))
     connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     connection.exec_driver_sql(f"SET LOCAL search_path TO {SCHEMA}")

@@ -21,7 +21,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import get_blas_funcs
 
 from marquee.data.schema import CSR, Index
 
@@ -277,7 +276,7 @@ class Network:
         if any(self.dropout):
             self._seen = np.empty_like(self._features)
             self._masks = [np.empty_like(array) for array in (self._features, *self._activations)]
-        self._add_scaled = get_blas_funcs("axpy", (self._logits,))
+        self._add_scaled = _axpy(self._logits)
         self._ones = np.ones(rows, dtype)  # sums over rows are products: faster than reductions
         self._shares = np.full(rows, 1 / rows, dtype)
 
@@ -434,7 +433,7 @@ class Adam:
         self.steps = 0
         self.first: Floats = np.zeros_like(parameters)
         self.second: Floats = np.zeros_like(parameters)
-        self._add_scaled = get_blas_funcs("axpy", (parameters,))
+        self._add_scaled = _axpy(parameters)
         scratch = np.empty(min(self.block, len(parameters)), parameters.dtype)
         vectors = (parameters, gradient, self.first, self.second)
         self._blocks = [
@@ -473,3 +472,10 @@ def _columns(features: Floats, waves: tuple[int, int, int]) -> tuple[Floats, Flo
     n = waves[1] * waves[2]
     sines, cosines, missing = np.split(features, [n, 2 * n], axis=1)
     return sines.reshape(waves, copy=False), cosines.reshape(waves, copy=False), missing
+
+
+def _axpy(vector: Floats) -> Any:
+    """BLAS's y ← a·x + y for vectors of this type."""
+    from scipy.linalg import get_blas_funcs  # training only: answering starts sooner without it
+
+    return get_blas_funcs("axpy", (vector,))
