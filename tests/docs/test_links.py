@@ -14,7 +14,7 @@ CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 # Written in two parts so that this file is not among what it finds.
 OF_ONE_MACHINE = re.compile("|".join(["/work" + "/", "/tmp" + "/lab", "/ro" + "ot/", "/opt" + "/pypi"]))
 
-REGISTRY = re.compile(r"\b(pypi\.org|files\.pythonhosted\.org|registry\.npmjs\.org|/simple/[a-z])")
+REGISTRY = re.compile(r"://[\w.-]*(pypi|pythonhosted|npmjs|debian)[\w.-]*|/simple/[a-z]")
 
 
 def anchors(page: Path) -> set[str]:
