@@ -11,9 +11,7 @@ PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+?)\s*$", re.MULTILINE)
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-# Written in two parts so that this file is not among what it finds.
-OF_ONE_MACHINE = re.compile("|".join(["/work" + "/", "/tmp" + "/lab", "/ro" + "ot/", "/opt" + "/pypi"]))
-
+OF_ONE_MACHINE = re.compile(r"(?<![\w/.:~-])/(?:root|work|opt|home|Users|tmp)/\w")
 REGISTRY = re.compile(r"://[\w.-]*(pypi|pythonhosted|npmjs|debian)[\w.-]*|/simple/[a-z]")
 
 
