@@ -82,7 +82,7 @@ class AudienceSettings(BaseModel):
     interactions_per_user: Annotated[float, Field(gt=0)] = Field(
         9.7, description="Mean interactions of a user."
     )
-    seed: int = Field(0, description="Seed: the same seed gives the same audience.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed: the same seed gives the same audience.")
 
 
 class LogSettings(BaseModel):

@@ -8,6 +8,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from marquee.data import Catalog, Vocabulary
+from marquee.data.schema import CSR
 from marquee.features.encode import encode_items, release_years, tf_idf
 
 CATALOG = Catalog(
@@ -84,3 +85,7 @@ def test_damping_shortens_rows_of_few_terms_most():
 def test_release_years_are_nan_where_unknown():
     """Known answer."""
     np.testing.assert_array_equal(release_years(CATALOG, ITEMS), [2019, np.nan, 1994])
+
+
+def test_no_items_at_all_are_weighted_without_an_error() -> None:
+    assert tf_idf(CSR((0, 3), dtype=np.float32), damping=0.5).shape == (0, 3)

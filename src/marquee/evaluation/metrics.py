@@ -143,7 +143,7 @@ def content_vectors(catalog: Catalog | None) -> CSR:
         facts, and the last, -1, of an unknown item, are empty.
     """
     terms = _terms(catalog, ("genres", "keywords", "people"))
-    return _with_unknown(tf_idf(terms) if terms.shape[0] else terms)
+    return _with_unknown(tf_idf(terms))
 
 
 def jaccard_distances(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -104,7 +104,8 @@ def tf_idf(terms: CSR, damping: float = 0.0) -> CSR:
         ((terms.data * rarity[terms.indices]).astype(np.float32), terms.indices, terms.indptr),
         shape=terms.shape,
     )
-    squares = np.bincount(np.repeat(np.arange(n_items), np.diff(terms.indptr)), weighted.data**2, n_items)
+    squares = np.zeros(n_items)  # bincount counts in integers when there is nothing to count
+    squares += np.bincount(np.repeat(np.arange(n_items), np.diff(terms.indptr)), weighted.data**2, n_items)
     norms = np.sqrt(squares + damping * squares.mean()) if n_items else squares
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     weighted.data *= np.repeat(scale, np.diff(weighted.indptr)).astype(np.float32)
