@@ -18,7 +18,7 @@ from marquee.api import schemas as bodies
 from marquee.api.deps import Services, ServicesDep
 from marquee.api.edge import Edge
 from marquee.api.problems import http_problem, invalid_problem, problem_response
-from marquee.api.schemas import Health, Info, Message, Problem
+from marquee.api.schemas.service import Health, Info, Message, Problem
 from marquee.api.slots import Slots
 from marquee.config import Settings, load_settings
 from marquee.errors import MarqueeError, StoreError
@@ -147,9 +147,10 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         return document  # FastAPI hands out the same document again
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"), Problem=problem)
+    shown = bodies.examples()
     for name, schema in schemas.items():
-        if "examples" in schema:  # FastAPI has dropped their nulls
-            schema["examples"] = getattr(bodies, name).model_config["json_schema_extra"]["examples"]
+        if "examples" in schema and name in shown:  # FastAPI has dropped their nulls
+            schema["examples"] = shown[name]
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         for part in (operation.get("requestBody", {}), *operation["responses"].values()):
             body = part.get("content", {}).get("application/json")

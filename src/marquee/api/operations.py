@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from marquee.api.deps import Services, ServicesDep
 from marquee.api.problems import InvalidRequestError, RunFailedError, responses
-from marquee.api.schemas import RunAccepted, RunList, RunResult, RunStatus, TrainRequest
+from marquee.api.schemas.service import RunAccepted, RunList, RunResult, RunStatus, TrainRequest
 from marquee.errors import ConflictError, NotFoundError, StoreUnavailableError
 from marquee.models import model_names
 from marquee.store.repositories import runs

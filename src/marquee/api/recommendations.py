@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from marquee.api.deps import ListLength, Services, ServicesDep
 from marquee.api.problems import InvalidRequestError, UnknownContentError, responses
-from marquee.api.schemas import (
+from marquee.api.schemas.service import (
     AvailableContentIds,
     AvailableContents,
     PredictRequest,

@@ -86,8 +86,9 @@ LARGE_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 """How models of large catalogues differ, by model."""
 LARGE_ROWS: Final = 2_000_000
 """Past so many rows the newest events of each user are enough, and fewer queries."""
-USER_EVENTS: Final = 200
-LARGE_QUERIES: Final = 3_000
+USER_EVENTS: Final = 100
+LARGE_QUERIES: Final = 6_000
+"""Asked of the newest window alone: a window more costs a fit of every source."""
 
 BLOCK_CELLS: Final = 4_000_000
 """Cells of one dense (histories, n_items) score matrix: bounds memory."""
@@ -281,7 +282,7 @@ class TwoStage(Recommender):
         """(start, stop) of the past windows, newest first."""
         config = self.config
         found = []
-        for number in range(config.windows):
+        for number in range(config.windows if n_rows <= LARGE_ROWS else 1):
             stop = round(n_rows * (1.0 - number * config.window_share))
             start = round(n_rows * (1.0 - (number + 1) * config.window_share))
             if start < config.least_share * n_rows or start < 1 or stop <= start:

@@ -37,6 +37,7 @@ __all__ = [
     "api_keys",
     "deployments",
     "erasures",
+    "experiments",
     "impressions",
     "interactions",
     "item_facts",
@@ -49,6 +50,7 @@ __all__ = [
     "recommendation_batches",
     "recommendations",
     "runs",
+    "shadow_answers",
     "users",
 ]
 
@@ -74,6 +76,17 @@ def _identity(name: str) -> Column[int]:
 
 def _now(name: str) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _title_index(column: Column[Any]) -> Index:
+    """For search that forgives typos and accents; `fold_title` is a function of ours."""
+    folded = func.fold_title(column).label("folded")
+    return Index(
+        f"{column.table.name}_{column.name}_idx",
+        folded,
+        postgresql_using="gin",
+        postgresql_ops={"folded": "gin_trgm_ops"},
+    )
 
 
 def _moment(name: str, *, nullable: bool = True) -> Column[Any]:
@@ -129,6 +142,10 @@ item_texts = Table(
     PrimaryKeyConstraint("item_id", "language"),
 )
 
+_title_index(items.c.title)
+_title_index(items.c.original_title)
+_title_index(item_texts.c.title)
+
 users = Table(
     "users",
     metadata,
@@ -153,6 +170,7 @@ interactions = Table(
     Column("source", KEY_TEXT, nullable=False),
     Column("event_key", KEY_TEXT, nullable=False),
     Column("revokes", KEY_TEXT),  # of an undo: the event_key, of the same source, that it takes back
+    Column("request_id", UUID(as_uuid=True)),  # of the answer that it came from
     UniqueConstraint("source", "event_key"),
     _one_of("event", [event.label for event in Event]),
     CheckConstraint("rating BETWEEN 0 AND 10", name="rating"),
@@ -160,6 +178,7 @@ interactions = Table(
     CheckConstraint("(event = 'undo') = (revokes IS NOT NULL)", name="revokes"),
     Index("interactions_user_id_occurred_at_idx", "user_id", "occurred_at"),
     Index("interactions_revokes_idx", "source", "revokes", postgresql_where=text("revokes IS NOT NULL")),
+    Index("interactions_request_id_idx", "request_id", postgresql_where=text("request_id IS NOT NULL")),
 )
 
 impressions = Table(
@@ -175,9 +194,53 @@ impressions = Table(
     Column("arm", Text),
     Column("surface", Text, nullable=False),
     _moment("viewed_at"),
+    Column("tier", Text),
+    Column("experiment_id", BigInteger),
+    Column("duration_ms", REAL),
+    Column("error", Text),  # why the arm could not answer and another did
     PrimaryKeyConstraint("request_id", "served_at"),
     Index("impressions_user_id_served_at_idx", "user_id", "served_at"),
+    Index(
+        "impressions_experiment_id_served_at_idx",
+        "experiment_id",
+        "served_at",
+        postgresql_where=text("experiment_id IS NOT NULL"),
+    ),
     postgresql_partition_by="RANGE (served_at)",
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    _identity("experiment_id"),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("arms", JSONB, nullable=False),
+    Column("salt", Text, nullable=False),
+    Column("limits", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("status", Text, nullable=False, server_default=text("'running'")),
+    Column("started_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _now("started_at"),
+    _moment("ended_at"),
+    Column("outcome", JSONB),
+    _one_of("kind", ["canary", "ab"]),
+    _one_of("status", ["running", "stopped", "promoted", "rolled_back"]),
+    Index("experiments_running_idx", "status", unique=True, postgresql_where=text("status = 'running'")),
+)
+
+shadow_answers = Table(
+    "shadow_answers",
+    metadata,
+    Column("request_id", UUID(as_uuid=True), nullable=False),
+    _moment("served_at", nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("item_ids", ARRAY(BigInteger), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("agreement", REAL, nullable=False),  # share of the items shown that it would have shown too
+    Column("duration_ms", REAL, nullable=False),
+    Column("error", Text),
+    Index("shadow_answers_served_at_idx", "served_at"),
 )
 
 recommendation_batches = Table(
@@ -295,6 +358,7 @@ api_keys = Table(
     Column("role", Text, nullable=False),
     _now("created_at"),
     _moment("revoked_at"),
+    _moment("last_used_at"),
     _one_of("role", ["viewer", "service", "operator"]),
 )
 

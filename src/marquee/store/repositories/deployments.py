@@ -1,4 +1,8 @@
-"""What serves: the append-only log of deployments, by slot."""
+"""
+What serves: the append-only log of deployments, by slot.
+
+A slot is emptied by a row without a bundle. All API processes hear of each row when it is committed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +13,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from marquee.store.notify import notify
 from marquee.store.tables import deployments
 
-__all__ = ["Deployment", "Slot", "append", "current", "current_all", "history", "of_run", "previous"]
+__all__ = ["Deployment", "Slot", "append", "clear", "current", "current_all", "history", "of_run", "previous"]
 
 Slot = Literal["predictor", "champion", "challenger", "shadow"]
 
@@ -56,6 +61,7 @@ def append(
     run_id: UUID | None = None,
 ) -> Deployment:
     """Put a bundle in a slot; a run may do so once per slot."""
+    notify(connection, "marquee_deployments", slot)
     row = connection.execute(
         insert(deployments)
         .values(
@@ -74,20 +80,25 @@ def append(
     return Deployment(**row._mapping)
 
 
+def clear(connection: Connection, slot: Slot, *, deployed_by: str, reason: str) -> None:
+    """Empty a slot."""
+    append(connection, slot, bundle="", digest="", model="", deployed_by=deployed_by, reason=reason)
+
+
 def current(connection: Connection, slot: Slot) -> Deployment | None:
-    """The newest deployment of a slot, None where there never was one."""
+    """The newest deployment of a slot, None where nothing is."""
     row = connection.execute(_newest_first(slot).limit(1)).one_or_none()
-    return None if row is None else Deployment(**row._mapping)
+    return None if row is None or not row.bundle else Deployment(**row._mapping)
 
 
 def current_all(connection: Connection) -> dict[str, Deployment]:
-    """The newest deployment of each slot that has one."""
+    """The newest deployment of each slot that is not empty."""
     query = (
         select(deployments)
         .ext(distinct_on(deployments.c.slot))
         .order_by(deployments.c.slot, deployments.c.deployment_id.desc())
     )
-    return {row.slot: Deployment(**row._mapping) for row in connection.execute(query)}
+    return {row.slot: Deployment(**row._mapping) for row in connection.execute(query) if row.bundle}
 
 
 def of_run(connection: Connection, run_id: UUID) -> list[Deployment]:
@@ -101,7 +112,7 @@ def previous(connection: Connection, slot: Slot) -> Deployment | None:
     now = current(connection, slot)
     if now is None:
         return None
-    query = _newest_first(slot).where(deployments.c.digest != now.digest).limit(1)
+    query = _newest_first(slot).where(deployments.c.digest.not_in([now.digest, ""])).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else Deployment(**row._mapping)
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from marquee.data import Event, Interactions
 from marquee.data.schema import INTERACTIONS
 from marquee.errors import SchemaError
 from marquee.store.bulk import copy_in, read_arrow
+from marquee.store.notify import EVERYTHING, notify, notify_users
 from marquee.store.postgres import Database
 from marquee.store.tables import interactions, users
 
@@ -78,6 +80,7 @@ class NewEvent:
     Attributes:
         event_key: tells the event apart within its source; a retry sends the same.
         revokes: of an undo: the `event_key` that it takes back.
+        request_id: of the answer that it came from.
     """
 
     user_id: int
@@ -88,6 +91,7 @@ class NewEvent:
     rating: float | None = None
     watch_seconds: float | None = None
     revokes: str | None = None
+    request_id: UUID | None = None
 
 
 def load_interactions(
@@ -121,6 +125,7 @@ def load_interactions(
     else:
         with _indexes_for(connection, len(rows)):
             inserted = copy_in(connection, "interactions", rows)
+    notify(connection, "marquee_users", EVERYTHING)
     return LoadCounts(inserted, given - inserted)
 
 
@@ -141,6 +146,7 @@ def append_events(
             "rating": event.rating,
             "watch_seconds": event.watch_seconds,
             "revokes": event.revokes,
+            "request_id": event.request_id,
             "source": source,
         }
         for event in events
@@ -151,6 +157,7 @@ def append_events(
         .returning(interactions.c.interaction_id)
     )
     inserted = len(connection.execute(statement, values).all())
+    notify_users(connection, (event.user_id for event in events))
     return LoadCounts(inserted, len(events) - inserted)
 
 

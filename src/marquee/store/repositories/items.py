@@ -26,6 +26,7 @@ from marquee.data import Catalog
 from marquee.data.schema import ITEMS, Ids
 from marquee.errors import SchemaError
 from marquee.store.bulk import copy_in, read_arrow
+from marquee.store.notify import notify
 from marquee.store.postgres import Database
 from marquee.store.tables import item_facts, item_texts, items
 
@@ -117,6 +118,8 @@ def upsert_items(connection: Connection, rows: pa.Table, *, source: str) -> Upse
         .where(items.c.item_id == func.any(_bigints(rows["item_id"])), items.c.checked_at < func.now())
         .values(checked_at=func.now())
     )
+    if counts.inserted or counts.updated:
+        notify(connection, "marquee_items")
     return counts
 
 

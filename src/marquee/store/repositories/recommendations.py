@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from marquee.data import RankedItems
 from marquee.data.schema import Ids
 from marquee.store.bulk import copy_in
+from marquee.store.notify import notify
 from marquee.store.tables import recommendation_batches, recommendations
 
 __all__ = ["Batch", "UserRecommendations", "current_batch", "for_user", "newest_items", "replace_all"]
@@ -64,6 +65,7 @@ def replace_all(connection: Connection, user_ids: Ids, ranked: RankedItems, *, b
         .values(is_current=True)
     )
     connection.execute(delete(recommendations).where(recommendations.c.generation < row.generation))
+    notify(connection, "marquee_recommendations")
     return Batch(row.generation, bundle, row.generated_at)
 
 

@@ -1,4 +1,4 @@
-"""Request and response bodies, with the examples that `/docs` shows."""
+"""Bodies of the service itself, of pipelines and of the endpoints that know films as contents."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "TrainRequest",
+    "shown",
 ]
 
 ContentId = Annotated[int, Field(description="TMDB id of the film.")]
@@ -52,7 +53,7 @@ RUN = {
 BUNDLE = "mlp/20261122T101500.000000Z-3f2a9c0d1e2b"
 
 
-def _shown(*examples: dict[str, Any]) -> ConfigDict:
+def shown(*examples: dict[str, Any]) -> ConfigDict:
     """A model config whose examples the OpenAPI document shows."""
     return ConfigDict(json_schema_extra={"examples": list(examples)})
 
@@ -60,7 +61,7 @@ def _shown(*examples: dict[str, Any]) -> ConfigDict:
 class Message(BaseModel):
     """A greeting."""
 
-    model_config = _shown({"message": "Marquee is running. See /docs."})
+    model_config = shown({"message": "Marquee is running. See /docs."})
 
     message: str
 
@@ -68,7 +69,7 @@ class Message(BaseModel):
 class Health(BaseModel):
     """Whether the service answers, and what it lacks."""
 
-    model_config = _shown(
+    model_config = shown(
         {"status": "ok", "database": "ok", "lacks": [], "predictor": BUNDLE, "champion": BUNDLE}
     )
 
@@ -82,7 +83,7 @@ class Health(BaseModel):
 class Info(BaseModel):
     """What runs here."""
 
-    model_config = _shown(
+    model_config = shown(
         {
             "service": "marquee",
             "version": "0.1.0",
@@ -104,7 +105,7 @@ class Info(BaseModel):
 class Content(BaseModel):
     """A film that the predictor knows."""
 
-    model_config = _shown(CONTENT)
+    model_config = shown(CONTENT)
 
     content_id: ContentId
     title: str
@@ -114,7 +115,7 @@ class Content(BaseModel):
 class ContentCard(Content):
     """A recommended film."""
 
-    model_config = _shown(CARD)
+    model_config = shown(CARD)
 
     overview: str | None
 
@@ -122,7 +123,7 @@ class ContentCard(Content):
 class AvailableContentIds(BaseModel):
     """The vocabulary of the predictor."""
 
-    model_config = _shown({"count": 2, "available_content_ids": [27205, 603]})
+    model_config = shown({"count": 2, "available_content_ids": [27205, 603]})
 
     count: int
     available_content_ids: list[int]
@@ -131,7 +132,7 @@ class AvailableContentIds(BaseModel):
 class AvailableContents(BaseModel):
     """The films of the predictor's vocabulary."""
 
-    model_config = _shown({"available_contents": [CONTENT]})
+    model_config = shown({"available_contents": [CONTENT]})
 
     available_contents: list[Content]
 
@@ -139,7 +140,7 @@ class AvailableContents(BaseModel):
 class RecentRecommendations(BaseModel):
     """The newest recommendations, without duplicates."""
 
-    model_config = _shown({"recent_recommendations": [CARD]})
+    model_config = shown({"recent_recommendations": [CARD]})
 
     recent_recommendations: list[ContentCard]
 
@@ -147,7 +148,7 @@ class RecentRecommendations(BaseModel):
 class PredictRequest(BaseModel):
     """One viewing: who watched what, how long, how they rated it, and how popular it is."""
 
-    model_config = _shown(
+    model_config = shown(
         {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 83.9}
     ) | ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -162,7 +163,7 @@ class PredictRequest(BaseModel):
 class PredictResponse(BaseModel):
     """The films most probable after that viewing."""
 
-    model_config = _shown({"user_id": 1, "recommendations": [CARD]})
+    model_config = shown({"user_id": 1, "recommendations": [CARD]})
 
     user_id: int
     recommendations: list[ContentCard]
@@ -171,7 +172,7 @@ class PredictResponse(BaseModel):
 class TrainRequest(BaseModel):
     """Which model to train."""
 
-    model_config = _shown({"model_name": "mlp"}) | ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = shown({"model_name": "mlp"}) | ConfigDict(extra="forbid", protected_namespaces=())
 
     model_name: str = Field(max_length=200, description="A built-in model or one of an installed plug-in.")
 
@@ -179,7 +180,7 @@ class TrainRequest(BaseModel):
 class RunResult(BaseModel):
     """A pipeline has finished."""
 
-    model_config = _shown({"result": "train finished"})
+    model_config = shown({"result": "train finished"})
 
     result: str
 
@@ -187,7 +188,7 @@ class RunResult(BaseModel):
 class RunAccepted(BaseModel):
     """A pipeline is queued or running."""
 
-    model_config = _shown({"run_id": RUN_ID, "status": "queued", "location": f"/v1/runs/{RUN_ID}"})
+    model_config = shown({"run_id": RUN_ID, "status": "queued", "location": f"/v1/runs/{RUN_ID}"})
 
     run_id: UUID
     status: str
@@ -197,7 +198,7 @@ class RunAccepted(BaseModel):
 class RunStatus(BaseModel):
     """A pipeline run."""
 
-    model_config = _shown(RUN) | ConfigDict(from_attributes=True)
+    model_config = shown(RUN) | ConfigDict(from_attributes=True)
 
     run_id: UUID
     pipeline: str
@@ -216,7 +217,7 @@ class RunStatus(BaseModel):
 class RunList(BaseModel):
     """Pipeline runs, newest first."""
 
-    model_config = _shown({"runs": [RUN]})
+    model_config = shown({"runs": [RUN]})
 
     runs: list[RunStatus]
 
