@@ -22,6 +22,7 @@ from marquee.config import load_settings
 from marquee.data import Catalog, Interactions
 from marquee.evaluation import Evaluation, evaluate
 from marquee.evaluation.compare import Interval
+from marquee.evaluation.slices import CUTS
 from marquee.ingest.files import read_files
 from marquee.models import Recommender, model_class, model_names
 from marquee.models.base import Progress
@@ -33,6 +34,13 @@ VARIANTS: Final = (
     ("ease", "without facts", {"facts_weight": 0.0}),
     ("item_knn", "cosine", {"similarity": "cosine"}),
 )
+COLD: Final = (
+    "two_stage",
+    "linear_stack",
+    "item_knn",
+    "ease",
+    "mlp_next",
+)  # judged again with short histories
 FAINT, STRONG = "#8a9ba8", "#1f6f8b"
 
 Factories = Mapping[str, Callable[[], Recommender]]
@@ -71,6 +79,11 @@ def main() -> None:
         "none": _evaluate({name: _factory(name) for name in uses if name != "content"}, rows, None),
     }
     blocks = {"rolling": _rolling(found), "facts": _facts(found, less, uses)}
+    decayed = [name for name in models if name.startswith("popularity, half-life")]
+    cold = [name for name in (*COLD, *decayed) if name in models]
+    if decayed:
+        short = _evaluate({name: models[name] for name in cold}, rows, catalog, slices=True)
+        blocks["cold"] = _cold(short, decayed[0])
     print("\n\n".join(blocks.values()))
     if options.write is not None:
         page = options.write / "recommenders.md"
@@ -108,10 +121,12 @@ def _evaluate(
     rows: Interactions,
     catalog: Catalog | None,
     stage: Literal["test", "tuning"] = "test",
+    *,
+    slices: bool = False,
 ) -> Evaluation:
     cache = load_settings().home / "evaluations"
     return evaluate(
-        models, rows, catalog, "rolling", stage=stage, slices=False, cache=cache, progress=_Dots()
+        models, rows, catalog, "rolling", stage=stage, slices=slices, cache=cache, progress=_Dots()
     )
 
 
@@ -160,6 +175,23 @@ def _facts(found: Evaluation, less: Mapping[str, Evaluation], names: list[str]) 
             change = found.bootstrap.difference(values, found.results[name].metrics["all"]["ndcg_at_10"])
             cells.append(f"{other.results[name].mean('ndcg_at_10'):.3f} ({_signed(change)})")
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cold(found: Evaluation, reference: str) -> str:
+    """NDCG@10 with histories cut to their last items, and the paired difference to decayed popularity."""
+    lines = [
+        f"| model | last item only | to {_label(reference)}, paired [95 %] | last three items | paired [95 %] |",
+        "|---|---|---|---|---|",
+    ]
+    for result in sorted(found.models(), key=lambda result: -result.mean("ndcg_at_10", "last_3")):
+        cells = []
+        for cut in CUTS:
+            change = "–"
+            if result.name != reference:
+                change = _signed(found.difference(result.name, reference, within=cut))
+            cells += [f"{result.mean('ndcg_at_10', cut):.3f}", change]
+        lines.append(f"| {_label(result.name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

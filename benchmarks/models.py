@@ -10,7 +10,7 @@ Speed of the recommenders beside the bare linear algebra and their peers, on one
   peers run under `--peers-python`; those that cannot be imported there are named as not measured.
 - Growth: seconds and memory of fit and score for 10⁵ and 10⁶ interactions (`--large`: 10⁷), each in a process
   of its own, with the exponent of the growth.
-- `--large`: the two-stage recommender on 10⁵, 3·10⁶ and 25,000,000 interactions, and its lists for everyone,
+- `--large`: the two-stage recommender on 10⁵, 10⁶, 10⁷ and 25,000,000 interactions, and its lists for everyone,
   on two cores.
 
 Seconds are those of the processor (with `--large` also of the clock). Contenders take turns, and a ratio is
@@ -298,7 +298,7 @@ def large() -> None:
     print("\ntwo stages on two cores, seconds of the clock (to reach: 1,200 together, 8,192 MiB)")
     print(f"{'interactions':>14}{'users':>10}{'items':>9}{'fit s':>9}{'top-100 s':>11}{'peak MiB':>10}")
     counts, spent = [], []
-    for n in (10**5, 3 * 10**6, LARGE["n"]):
+    for n in (10**5, 10**6, 10**7, LARGE["n"]):
         seen = run_child("two_stage", n, 2)
         counts.append(seen["interactions"])
         spent.append(seen["fit_wall"] + seen["lists_wall"])

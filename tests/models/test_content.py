@@ -113,11 +113,3 @@ def test_state_of_another_model_is_refused():
     """A bundle of something else does not become content."""
     with pytest.raises(ModelError, match="terms"):
         Content.from_state(ModelState({}, {"config": {}}))
-
-
-def test_large_catalogue_gets_the_scores_of_a_small_one(content, monkeypatch):
-    """The other product of the same factors."""
-    histories = Histories.of_items([1], [3, 4], [])
-    small = content.score(histories)
-    monkeypatch.setattr("marquee.models.content.DENSE_ITEMS", 0)
-    np.testing.assert_allclose(content.score(histories), small, rtol=1e-6)

@@ -88,3 +88,14 @@ def test_empty_histories_are_empty_rows(n):
     H = history_matrix(Histories.of_items(*[[] for _ in range(n)]), ITEMS, RecencyConfig())
     assert H.shape == (n, 3)
     assert H.nnz == 0
+
+
+def test_history_matrix_is_made_once_for_all_who_ask_the_same_and_anew_for_others():
+    items = Vocabulary([1, 2, 3])
+    histories = Histories.of_items([1, 2], [3])
+    config = RecencyConfig()
+    made = history_matrix(histories, items, config)
+    assert history_matrix(histories, Vocabulary([1, 2, 3]), config) is made
+    assert history_matrix(histories, Vocabulary([1, 2]), config).shape == (2, 2)
+    assert history_matrix(histories, items, RecencyConfig(history_half_life_events=1.0)) is not made
+    assert history_matrix(Histories.of_items([1, 2], [3]), items, config) is not made

@@ -28,10 +28,6 @@ from marquee.models.recency import RecencyConfig, history_matrix, training_matri
 __all__ = ["Content", "ContentConfig"]
 
 
-DENSE_ITEMS = 20_000
-"""Past so many items most have a common term with a history, and its terms as a dense row are faster."""
-
-
 @dataclass(frozen=True)
 class ContentConfig(RecencyConfig):
     """Hyper-parameters of `Content`."""
@@ -75,12 +71,10 @@ class Content(Recommender):
     def score(self, histories: Histories) -> Matrix:
         """Likeness of history and item in [0, 1]; without a known term, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
-        profiles = CSR(H @ self._terms)  # (n, n_terms)
-        lengths = np.sqrt(np.asarray(profiles.multiply(profiles).sum(axis=1)).ravel())
-        if len(self.items) <= DENSE_ITEMS:
-            scores = np.asarray((profiles @ self._terms.T).toarray(), dtype=np.float32)
-        else:
-            scores = np.ascontiguousarray((self._terms @ profiles.toarray().T).T, dtype=np.float32)
+        profiles = (H @ self._terms).toarray()  # (n, n_terms)
+        lengths = np.sqrt(np.einsum("nt,nt->n", profiles, profiles))
+        # A profile has some of the terms that most items have, so that a sparse product would save nothing.
+        scores = np.ascontiguousarray((self._terms @ np.ascontiguousarray(profiles.T)).T, dtype=np.float32)
         known = lengths > 0
         scores[known] /= lengths[known, None].astype(np.float32)
         scores[~known] = self._popularity

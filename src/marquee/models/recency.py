@@ -10,7 +10,9 @@ Source:
     collaborative filtering".
 """
 
+import threading
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -23,6 +25,8 @@ __all__ = ["RecencyConfig", "history_matrix", "training_matrix"]
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 LEAST_WEIGHT = 1e-6
+RECENT: Final = 8
+"""History matrices that each thread keeps."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,35 @@ def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfi
     History × item matrix of the known positive events, weighted in (0, 2].
 
     Returns:
-        (n, n_items) float32 CSR with sorted indices.
+        (n, n_items) float32 CSR with sorted indices, shared with others that ask the same: not to be
+        written into.
     """
+    settings = (
+        config.history_half_life_events,
+        config.history_half_life_days,
+        config.rating_weight,
+    )
+    kept: list[_Made] = _recent.__dict__.setdefault("made", [])
+    for made in kept:
+        if made.histories is histories and made.settings == settings and made.items == items:
+            return made.matrix
     known = histories.where((items.index(histories.item_ids) >= 0) & (histories.events != Event.HIDE))
-    return known.matrix(items, _event_weights(known, config))
+    matrix = known.matrix(items, _event_weights(known, config))
+    _recent.made = [_Made(histories, items, settings, matrix), *kept[: RECENT - 1]]
+    return matrix
+
+
+class _Made(NamedTuple):
+    """A history matrix and what it was made of."""
+
+    histories: Histories
+    items: Vocabulary
+    settings: tuple[float | None, ...]
+    matrix: CSR
+
+
+_recent = threading.local()
+"""The newest matrices of each thread: the sources of one recommender ask for the same."""
 
 
 def _sorted_cells(cells: Index, n_cells: int) -> tuple[Index, Index]:

@@ -61,14 +61,11 @@ def gather_candidates(
     n, n_items = scores[0].shape
     n_proposing = len(scores) if proposing is None else proposing
     who = np.zeros((n_proposing, n, n_items), dtype=bool)
+    cells = who.reshape(n_proposing, n * n_items)
     for source, matrix in enumerate(scores[:n_proposing]):
-        open_scores = np.array(matrix, dtype=np.float32)
-        open_scores[seen] = -np.inf
-        columns, _ = top_k(open_scores, depth)
-        rows = np.repeat(np.arange(n), columns.shape[1])
-        found = columns.ravel() >= 0
-        who[source, rows[found], columns.ravel()[found]] = True
-    rows, items = np.nonzero(who.any(axis=0))
+        own = matrix if matrix.strides[0] == 0 else np.array(matrix, dtype=np.float32)
+        cells[source, _best_cells(own, seen, depth)] = True
+    rows, items = np.divmod(np.flatnonzero(cells.any(axis=0)), max(n_items, 1))
     proposed = np.zeros((len(items), len(scores)), dtype=bool)
     proposed[:, :n_proposing] = who[:, rows, items].T
     values = np.stack([matrix[rows, items] for matrix in scores], axis=1).astype(np.float32, copy=False)

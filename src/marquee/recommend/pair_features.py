@@ -289,11 +289,12 @@ class PairFeatures:
         pair = np.repeat(np.arange(len(item)), np.diff(taken.indptr))
         cell = pair * n_kinds + self._kind[taken.indices]
         made = np.empty((len(item), 3, n_kinds), np.float32)
+        n_terms = profile.shape[1]
+        place = rows[pair] * n_terms + taken.indices  # of each term of a pair in the first summary
         for number in range(3):
-            row = rows + number * n
-            products = taken.data * profile[row[pair], taken.indices]
+            products = taken.data * profile.ravel()[number * n * n_terms :].take(place)
             sums = np.bincount(cell, products, minlength=len(item) * n_kinds)
-            made[:, number] = sums.reshape(len(item), n_kinds) * scale[row]
+            made[:, number] = sums.reshape(len(item), n_kinds) * scale[rows + number * n]
         return made.reshape(len(item), 3 * n_kinds)
 
 
