@@ -8,14 +8,16 @@ TORCH_STAMP := $(TORCH)/.installed
 TORCH_VERSION := 2.13.0
 PEERS  := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
+SERVING_PEERS := .venv-serving-peers
+SERVING_PEERS_STAMP := $(SERVING_PEERS)/.installed
 TESTS  ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch setup-peers up check test lint format bench tables docs lock clean
+.PHONY: help setup setup-torch setup-peers setup-serving-peers up check test soak lint format bench tables docs lock clean
 
 help: ## list the recipes
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with everything in it
 
@@ -51,6 +53,13 @@ $(PEERS_STAMP): $(STAMP) requirements-peers.lock
 	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes --no-deps -r requirements-peers.lock
 	@touch $@
 
+setup-serving-peers: $(SERVING_PEERS_STAMP) ## make .venv-serving-peers: other model servers, to compare with
+
+$(SERVING_PEERS_STAMP): $(STAMP) requirements-serving-peers.lock
+	@test -x $(SERVING_PEERS)/bin/python || $(PYTHON) -m venv $(SERVING_PEERS)
+	$(BIN)/uv pip install --quiet --python $(SERVING_PEERS)/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-serving-peers.lock
+	@touch $@
+
 up: setup ## set up, run the pipeline on the first start, serve
 	@exec $(BIN)/marquee up
 
@@ -59,6 +68,9 @@ check: lint ## lint, types and the fast tests, in about two minutes
 
 test: lint ## everything: lint, types and all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+soak: setup ## the long form of the tests of durability, swaps, overload, experiments and the contract of the API
+	MARQUEE_SOAK=1 $(BIN)/pytest -m soak --timeout=3600 $(TESTS)
 
 lint: setup ## format check, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -91,4 +103,4 @@ lock: setup ## resolve the lock files anew
 	rm -rf .torch-build
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)
-	rm -rf $(VENV) $(TORCH) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ DAY = 86_400 * 10**6
 
 
 def interactions(
-    n: int, n_users: int | None = None, n_items: int | None = None, seed: int = 0
+    n: int, n_users: int | None = None, n_items: int | None = None, seed: int = 0, spread: float = 1.1
 ) -> Interactions:
     """
     About n ratings (a little fewer: nobody rates an item twice).
@@ -27,10 +27,11 @@ def interactions(
         n_users: default n / 150.
         n_items: default 12 √n: 3,800 at 10⁵, 12,000 at 10⁶, 38,000 at 10⁷.
         seed: same seed, same rows.
+        spread: of the activity of users, the σ of its logarithm; 0: all have the same number.
     """
     n_users, n_items = n_users or max(n // 150, 50), n_items or catalogue_size(n)
     rng = np.random.default_rng(seed)
-    activity = rng.lognormal(0.0, 1.1, n_users)
+    activity = rng.lognormal(0.0, spread, n_users)
     wanted = np.minimum(10 + (activity * (n / n_users - 10) / activity.mean()).astype(np.int64), n_items // 8)
     tastes = _tastes(n_items, np.random.default_rng(seed + 1))
     # One ascending array for all tastes: a draw u of taste z is found as z + u.

@@ -44,7 +44,7 @@ def _clean_environment() -> Iterator[None]:
     """No setting of the person who runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith("MARQUEE_") and name != "MARQUEE_REALDATA":
+            if name.startswith("MARQUEE_") and name not in ("MARQUEE_REALDATA", "MARQUEE_SOAK"):
                 patch.delenv(name)
         yield
 

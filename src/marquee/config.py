@@ -10,14 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from marquee.errors import ConfigError
 
 __all__ = ["Paths", "Settings", "load_settings"]
 
 PLACEHOLDERS = {"changeme", "change-me", "secret", "password", "your-key", "xxx"}
+
+
+def _split(value: object) -> object:
+    """A list as people write it in one variable."""
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class DatabaseSettings(BaseModel):
@@ -131,11 +139,15 @@ class ApiSettings(BaseModel):
     exploration: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0, description="Expected share of the places of a list given to items with few interactions."
     )
-    cors_origins: tuple[str, ...] = Field(
-        (), description="Other sites whose pages may call the API, such as `https://example.org`."
+    cors_origins: Names = Field(
+        (),
+        description="Other sites whose pages may call the API, such as `https://example.org`, "
+        "separated by commas.",
     )
-    trusted_proxies: tuple[str, ...] = Field(
-        (), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed."
+    trusted_proxies: Names = Field(
+        (),
+        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, "
+        "separated by commas.",
     )
     rate_per_key: str = Field("1000/second", description="Requests that one API key or visitor may make.")
     rate_per_address: str = Field("200/second", description="Requests of one address without a key.")

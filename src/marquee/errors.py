@@ -9,6 +9,8 @@ Every error that Marquee raises on purpose.
     │  └─ SourceUnavailableError an upstream such as TMDB gives no usable answer now; retryable
     ├─ NotFoundError            unknown item, run, version → 404
     ├─ ConflictError            the same pipeline already runs → 409
+    ├─ ExperimentConflictError  another experiment runs, or this one has ended → 409
+    ├─ ErasedUserError          a person who asked to be forgotten → 410
     ├─ ModelError
     │  └─ NotFittedError
     ├─ RegistryError
@@ -25,6 +27,8 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "DataError",
+    "ErasedUserError",
+    "ExperimentConflictError",
     "IncompatibleBundleError",
     "MarqueeError",
     "ModelError",
@@ -94,6 +98,14 @@ class ConflictError(MarqueeError):
     def __init__(self, message: str, *, run_id: str, fix: str | None = None) -> None:
         super().__init__(message, fix=fix)
         self.run_id = run_id
+
+
+class ExperimentConflictError(MarqueeError):
+    """Another experiment runs, or the one named has ended already."""
+
+
+class ErasedUserError(MarqueeError):
+    """The user asked to be forgotten: nothing more is kept of them."""
 
 
 class ModelError(MarqueeError):

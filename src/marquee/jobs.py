@@ -41,6 +41,8 @@ LOCKS: Final[Mapping[str, str]] = {
     "prepare": "data",
     "simulate": "data",
     "train": "model",
+    "promote": "model",
+    "mirror": "tracker",
     "infer": "recommendations",
 }
 """Pipeline → lock. Jobs of one lock run one after the other; procrastinate inherits none by name."""

@@ -1,5 +1,5 @@
 """
-MLflow, and nothing else: log a training run, register its version, mirror the slots as aliases.
+MLflow, and nothing else: log a run, register its version, log what the gate said, mirror slots as aliases.
 
 MLflow is a mirror for people: what serves is decided by the table `deployments`. It is imported on first
 use (1.4 s), never by the API, and its telemetry is off.
@@ -12,16 +12,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 from marquee.config import Settings
 from marquee.errors import RegistryError
 from marquee.models.base import Progress
+from marquee.store.postgres import Database
+from marquee.store.repositories import deployments
 from marquee.telemetry import get_logger
 
-__all__ = ["Registry", "TrackedRun", "mlflow_environment"]
+__all__ = ["Registry", "TrackedRun", "mirror_slots", "mlflow_environment"]
 
 EXPERIMENT = "marquee"
+SLOTS: Final[tuple[deployments.Slot, ...]] = get_args(deployments.Slot)
 BATCH = 500
 """Metrics sent at a time: MLflow takes at most 1,000, and a single call costs as much as a batch."""
 
@@ -34,6 +37,9 @@ def mlflow_environment() -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "GIT_PYTHON_REFRESH": "quiet",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        # A server that is away holds nobody up for minutes.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     }
 
 
@@ -126,10 +132,77 @@ class Registry:
             version = self._client.create_model_version(model, source=bundle_key, run_id=run_id, tags=tags)
         return str(version.version)
 
-    def alias(self, model: str, alias: str, version: str) -> None:
-        """Mirror a slot: the model's `alias` now names `version`."""
-        with _translated("set an alias"):
-            self._client.set_registered_model_alias(model, alias, version)
+    def log_report(
+        self, bundle_version: str, report: Mapping[str, Any], figures: Mapping[str, float], *, name: str
+    ) -> None:
+        """
+        Add a report on a bundle to the training run that made it.
+
+        Args:
+            report: JSON-able, stored as the artifact `name`.
+            figures: its numbers, logged as metrics.
+
+        Raises:
+            RegistryError: the bundle was never registered, or MLflow does not answer.
+        """
+        found = self._find(bundle_version)
+        if found is None:
+            raise RegistryError(
+                f"MLflow knows no version of the bundle {bundle_version}.",
+                fix="Check that MARQUEE_MLFLOW__TRACKING_URI names the server it was trained with.",
+            )
+        with _translated("log a report"):
+            self._client.log_dict(found.run_id, dict(report), name)
+        tracked = TrackedRun(self._client, found.run_id)
+        tracked.log(figures)
+        tracked.flush()
+
+    def mirror(self, slots: Mapping[str, str | None]) -> None:
+        """
+        Make the aliases say what the slots hold.
+
+        Args:
+            slots: slot → bundle version, None for an empty slot. A version that was never registered here
+                has no alias.
+        """
+        known = {slot: self._find(version) for slot, version in slots.items() if version is not None}
+        wanted = {slot: found for slot, found in known.items() if found is not None}
+        with _translated("mirror the slots"):
+            for model in self._client.search_registered_models():
+                for slot, number in dict(model.aliases).items():
+                    found = wanted.get(slot)
+                    if found is not None and (found.name, str(found.version)) == (model.name, str(number)):
+                        del wanted[slot]
+                    elif slot in slots:
+                        self._client.delete_registered_model_alias(model.name, slot)
+            for slot, found in wanted.items():
+                self._client.set_registered_model_alias(found.name, slot, found.version)
+
+    def _find(self, bundle_version: str) -> Any:
+        """The model version of a bundle, None where there is none."""
+        with _translated("find a version"):
+            found = self._client.search_model_versions(f"tags.bundle_version = '{bundle_version}'")
+        return found[0] if found else None
+
+
+def mirror_slots(settings: Settings, database: Database) -> bool:
+    """
+    Make MLflow's aliases say what is deployed, as far as MLflow answers.
+
+    Returns:
+        Whether they do; a failure is logged, and holds nobody up.
+    """
+    with database.begin() as connection:
+        deployed = deployments.current_all(connection)
+    slots: dict[str, str | None] = {
+        slot: deployed[slot].version if slot in deployed else None for slot in SLOTS
+    }
+    try:
+        Registry(settings).mirror(slots)
+    except RegistryError as error:
+        get_logger().warning("registry.not_mirrored", error=str(error))
+        return False
+    return True
 
 
 @dataclass

@@ -2,32 +2,39 @@
 
 import asyncio
 import contextlib
+import io
+import json
+import logging
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from marquee.api.app import create_app
 from marquee.api.deps import Services
-from marquee.config import Settings
+from marquee.config import LogSettings, Settings
 from marquee.data import Catalog, Interactions
 from marquee.models.base import Recommender
 from marquee.models.mlp import Mlp, MlpConfig
 from marquee.models.popularity import Popularity
 from marquee.pipelines.worker import run_worker
+from marquee.recommend import SimilarItems
 from marquee.simulate import Audience, AudienceConfig
 from marquee.store import bundles
 from marquee.store.bundles import BundleRef
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import deployments, items
+from marquee.telemetry import configure_logs, logs
 
 Deploy = Callable[..., BundleRef]
 Running = Callable[[Settings], AbstractAsyncContextManager[tuple[httpx.AsyncClient, FastAPI]]]
@@ -40,6 +47,11 @@ from marquee.errors import DataError
 def succeed(context):
     context.progress("count", 1, 2)
     return {"rows": 3}
+
+
+def refuse(context):
+    reasons = ["It is no better."]
+    return {"model": "ease", "version": "1", "verdict": "refused", "reasons": reasons, "report": {}}
 
 
 def fail(context):
@@ -96,6 +108,7 @@ def publish(
     """Put the bundle of a model into an object directory; it is made once and copied."""
     store = ObjectStore(tmp_path_factory.mktemp("objects"))
     published: dict[int, BundleRef] = {}
+    similar = SimilarItems.fit(trained.interactions, trained.catalog)
 
     def copy(model: Recommender, objects: Path) -> BundleRef:
         if id(model) not in published:
@@ -107,6 +120,7 @@ def publish(
                 metrics={},
                 snapshot="none",
                 code_version="test",
+                similar=similar,
             )
         ref = published[id(model)]
         folder = Path(ref.key).parent
@@ -164,7 +178,7 @@ async def _running(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient,
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
             yield client, app
 
 
@@ -207,3 +221,23 @@ async def worker(
     yield start
     stop.set()
     await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+def json_logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Read what was logged, as the API logs it to a file; afterwards the loggers are as before."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    configure_logs(LogSettings(format="json", level="debug"), stream=stream)
+
+    def read() -> list[dict[str, Any]]:
+        for handler in root.handlers:
+            handler.flush()
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    yield read
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)
+    logs._lines = None

@@ -218,14 +218,18 @@ def test_every_error_class_has_a_kind_and_slugs_are_stable():
     assert slugs == {
         "already-running",
         "bundle-refused",
+        "erased",
+        "experiment-conflict",
         "internal-error",
         "invalid-request",
         "no-model",
         "not-found",
+        "not-possible",
         "run-failed",
         "store-refused",
         "store-unavailable",
         "unknown-content",
+        "unknown-item",
     }
 
 
@@ -247,18 +251,39 @@ def operations(document):
 def test_every_operation_has_tag_summary_description_and_stable_id(document):
     ids = [operation["operationId"] for _, operation in operations(document)]
     assert sorted(ids) == [
+        "approve_model",
         "available_content_ids",
         "available_contents",
+        "batch_recommendations",
+        "delete_item",
+        "erase_user",
+        "export_user",
+        "get_experiment",
+        "get_history",
+        "get_item",
         "get_run",
         "health",
         "info",
         "latest_recommendations",
+        "list_experiments",
+        "list_items",
+        "list_models",
         "list_runs",
+        "patch_item",
+        "popular",
         "predict",
+        "promote_model",
+        "put_items",
+        "recommendations",
+        "roll_back_model",
         "root",
         "run_model_inference",
         "run_prepare_data",
         "run_train",
+        "session_recommendations",
+        "similar",
+        "start_experiment",
+        "stop_experiment",
     ]
     for name, operation in operations(document):
         assert operation["tags"], name

@@ -1,182 +1,280 @@
+"""The recommendations over HTTP: plain requests on the hot road, the others on the framework's."""
+
 import asyncio
+import time
 from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
-import numpy as np
 import pytest
+from sqlalchemy import text
 
-from marquee.data import Event, RankedItems
-from marquee.store.repositories import interactions, predictions, recommendations
+from marquee.data import Event
+from marquee.models.ease import Ease, EaseConfig
+from marquee.store.repositories import editing, interactions, items
 from marquee.store.repositories.interactions import NewEvent
 
 pytestmark = pytest.mark.integration
 
 FIRST_ID, N_ITEMS = 27205, 60
-VIEWING = {"user_id": 1, "content_id": FIRST_ID, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
+DEADLINE_SECONDS = 30
+PATIENT = {"deadline_ms": 5_000}
 
 
-def append(database, user_id, item_id, event, **values):
-    with database.begin() as connection:
-        new = NewEvent(user_id, item_id, event, f"{user_id}-{item_id}-{event}", datetime.now(UTC), **values)
-        interactions.append_events(connection, [new])
+async def eventually(condition):
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        await asyncio.sleep(0.02)
 
 
-async def test_available_content_ids_are_the_trained_vocabulary(deployed, trained, client):
-    answer = (await client.get("/available-content-ids")).json()
-    assert answer == {
-        "count": len(trained.mlp.items),
-        "available_content_ids": trained.mlp.items.ids.tolist(),
-    }
+@pytest.fixture(scope="session")
+def ease(trained):
+    return Ease(EaseConfig(ridge=20.0)).fit(trained.interactions, trained.catalog)
 
 
-async def test_available_contents_have_title_and_poster(deployed, trained, client):
-    contents = (await client.get("/available-contents")).json()["available_contents"]
-    assert [film["content_id"] for film in contents] == trained.mlp.items.ids.tolist()
-    by_id = {film["content_id"]: film for film in contents}
-    assert by_id[FIRST_ID] == {"content_id": FIRST_ID, "title": "Film 27205", "poster_url": None}
-    assert by_id[27206]["poster_url"] == "https://image.tmdb.org/t/p/w500/poster27206.jpg"
+@pytest.fixture
+def champion(catalogue, deploy, ease):
+    return deploy(ease, "champion")
 
 
-async def test_prediction_has_k_distinct_cards_without_the_film_itself(deployed, client):
-    response = await client.post("/predict", json={**VIEWING, "k": 7})
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "application/json"
-    assert "x-marquee-degraded" not in response.headers
+@pytest.fixture
+def settings(settings):
+    return settings.model_copy(update={"api": settings.api.model_copy(update=PATIENT)})
+
+
+@pytest.fixture
+def happen(database):
+    """Store events as the API of any process would."""
+
+    def append(user_id, *seen, event=Event.WATCH, key=None, revokes=None):
+        new = [
+            NewEvent(user_id, i, event, f"{user_id}:{key or uuid4()}", datetime.now(UTC), revokes=revokes)
+            for i in seen
+        ]
+        with database.begin() as connection:
+            interactions.append_events(connection, new)
+
+    return append
+
+
+async def listed(client, user_id, **query):
+    response = await client.get(f"/v1/users/{user_id}/recommendations", params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def ids(answer):
+    return [item["item_id"] for item in answer["items"]]
+
+
+async def test_list_has_cards_ranks_and_says_where_it_comes_from(champion, client, happen):
+    happen(1, FIRST_ID)
+    answer = await listed(client, 1, k=5)
+    assert UUID(answer["request_id"])
+    assert (answer["user_id"], answer["tier"], answer["source"]) == (1, "personal", "model")
+    assert answer["bundle"] == f"ease/{champion.version}"
+    assert [item["rank"] for item in answer["items"]] == [1, 2, 3, 4, 5]
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == sorted(scores, reverse=True)
+    assert answer["qualified"] == N_ITEMS - 1
+    for item in answer["items"]:
+        i = item["item_id"]
+        assert (item["title"], item["overview"]) == (f"Film {i}", f"What happens in {i}.")
+        assert item["poster_url"] == f"https://image.tmdb.org/t/p/w500/poster{i}.jpg"
+        assert item["runtime_minutes"] == 80 + i - FIRST_ID
+
+
+async def test_new_user_is_personal_after_the_first_event_and_not_any_more_after_its_undo(
+    champion, client, happen
+):
+    before = await listed(client, 99)
+    assert (before["tier"], before["user_id"]) == ("popular", 99)
+    happen(99, FIRST_ID + 3, key="first")
+    after = await listed(client, 99)
+    assert after["tier"] == "personal"
+    assert FIRST_ID + 3 not in ids(after)
+    assert ids(after) != ids(before)
+    happen(99, FIRST_ID + 3, event=Event.UNDO, revokes="99:first")
+    assert ids(await listed(client, 99)) == ids(before)
+
+
+async def test_event_that_one_process_acknowledged_counts_in_the_next_answer_of_another(
+    champion, settings, running, happen
+):
+    async with running(settings) as (one, _), running(settings) as (other, _):
+        for item in range(FIRST_ID, FIRST_ID + 20):
+            happen(5, item)
+            for client in (one, other):
+                assert not set(ids(await listed(client, 5, k=60))) & set(range(FIRST_ID, item + 1))
+
+
+async def test_hot_answers_are_the_frameworks(champion, client, happen):
+    """An escaped parameter sends a request the long way: to the byte the same answer."""
+    happen(1, FIRST_ID, FIRST_ID + 1)
+    headers = {"x-request-id": str(uuid4())}
+    for path in ("/v1/users/1/recommendations", f"/v1/items/{FIRST_ID}/similar"):
+        for query in ("k=7", "genre=Drama&genre=Comedy&max_runtime=120", "exclude=27210&include_adult=true"):
+            hot = await client.get(f"{path}?{query}", headers=headers)
+            long = await client.get(f"{path}?{query.replace('=', '=%', 0)}&unknown=%20", headers=headers)
+            assert hot.status_code == long.status_code == 200
+            assert hot.content == long.content
+            assert hot.headers["content-type"] == long.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("k=0", "query.k"),
+        ("k=101", "query.k"),
+        ("k=ten", "query.k"),
+        ("diversity=1.5", "query.diversity"),
+        ("diversity=nan", "query.diversity"),
+        ("explain=perhaps", "query.explain"),
+        ("year_from=-1", "query.year_from"),
+        ("exclude=1&exclude=x", "query.exclude.1"),
+    ],
+)
+async def test_wrong_parameters_are_named(champion, client, query, field):
+    response = await client.get(f"/v1/users/1/recommendations?{query}")
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
+
+
+async def test_filters_are_kept_and_fill_the_list(champion, client, happen, trained):
+    happen(1, *range(FIRST_ID, FIRST_ID + 8))
+    answer = await listed(client, 1, genre=["drama"], max_runtime=130, exclude=[FIRST_ID + 8], k=50)
+    assert answer["qualified"] == len(answer["items"])
+    assert all(item["genres"] == ["Drama"] for item in answer["items"])
+    expected = {i for i in range(FIRST_ID + 9, FIRST_ID + 51) if (i - FIRST_ID) % 4 == 0}
+    assert set(ids(answer)) == expected
+
+
+async def test_session_is_answered_from_its_events_alone(champion, client):
+    events = [{"item_id": FIRST_ID + 3, "event": "watch"}, {"item_id": FIRST_ID + 4, "event": "hide"}]
+    response = await client.post("/v1/recommendations", json={"events": events, "k": 60})
     answer = response.json()
-    assert answer.keys() == {"user_id", "recommendations"}
-    assert answer["user_id"] == 1
-    ids = [film["content_id"] for film in answer["recommendations"]]
-    assert len(set(ids)) == 7
-    assert FIRST_ID not in ids
-    for film in answer["recommendations"]:
-        i = film["content_id"]
-        poster = None if i == FIRST_ID else f"https://image.tmdb.org/t/p/w500/poster{i}.jpg"
-        assert film == {
-            "content_id": i,
-            "title": f"Film {i}",
-            "poster_url": poster,
-            "overview": f"What happens in {i}.",
-        }
+    assert (response.status_code, answer["tier"], answer["user_id"]) == (200, "session", None)
+    assert len(answer["items"]) == N_ITEMS - 2
+    nothing = (await client.post("/v1/recommendations", json={"events": []})).json()
+    assert nothing["tier"] == "popular"
 
 
-async def test_prediction_is_what_the_model_finds_most_probable(deployed, trained, client):
-    films = (await client.post("/predict", json=VIEWING)).json()["recommendations"]
-    scores = trained.mlp.predict(rating=8.5, popularity=20.0, watch_seconds=5400)[0]
-    order = trained.mlp.items.ids[np.argsort(-scores, kind="stable")]
-    assert [film["content_id"] for film in films] == [i for i in order.tolist() if i != FIRST_ID][:10]
+async def test_batch_answers_as_single_requests_do(champion, client, happen):
+    happen(1, FIRST_ID)
+    happen(2, FIRST_ID + 3, FIRST_ID + 7)
+    response = await client.post("/v1/recommendations/batch", json={"user_ids": [2, 1, 77, 2], "k": 4})
+    lists = response.json()["lists"]
+    assert [each["user_id"] for each in lists] == [2, 1, 77, 2]
+    assert len({each["request_id"] for each in lists}) == 4
+    for each in lists:
+        assert ids(each) == ids(await listed(client, each["user_id"], k=4))
 
 
-async def test_prediction_leaves_out_seen_hidden_and_disliked_but_not_clicked(deployed, client, database):
-    first = [f["content_id"] for f in (await client.post("/predict", json=VIEWING)).json()["recommendations"]]
-    watched, hidden, disliked, clicked = first[:4]
-    append(database, 1, watched, Event.WATCH, watch_seconds=60.0)
-    append(database, 1, hidden, Event.HIDE)
-    append(database, 1, disliked, Event.RATE, rating=2.0)
-    append(database, 1, clicked, Event.CLICK)
-    then = [f["content_id"] for f in (await client.post("/predict", json=VIEWING)).json()["recommendations"]]
-    assert then[0] == clicked
-    assert not {watched, hidden, disliked} & set(then)
-    assert len(then) == 10
-    other = (await client.post("/predict", json={**VIEWING, "user_id": 2})).json()["recommendations"]
-    assert [film["content_id"] for film in other] == first
+async def test_reasons_are_faithful(champion, client, happen):
+    """Without the film named, the score is lower by the share stated."""
+    happen(1, FIRST_ID, FIRST_ID + 3, FIRST_ID + 8, FIRST_ID + 9)
+    explained = await listed(client, 1, k=3, explain="true")
+    assert ids(explained) == ids(await listed(client, 1, k=3))
+    told = 0
+    for item in explained["items"]:
+        for reason in item["reasons"]["because"]:
+            assert reason["title"] == f"Film {reason['item_id']}"
+            left = [i for i in (0, 3, 8, 9) if FIRST_ID + i != reason["item_id"]]
+            events = [{"item_id": FIRST_ID + i, "event": "watch"} for i in left]
+            answer = await client.post("/v1/recommendations", json={"events": events, "k": 60})
+            without = {each["item_id"]: each["score"] for each in answer.json()["items"]}
+            expected = item["score"] - reason["share"] * abs(item["score"])
+            assert without[item["item_id"]] == pytest.approx(expected, rel=0.02, abs=1e-4)
+            told += 1
+    assert told
 
 
-async def test_prediction_of_a_user_who_saw_almost_everything_is_shorter(deployed, client, database, trained):
-    for item_id in trained.mlp.items.ids.tolist()[3:]:
-        append(database, 5, item_id, Event.WATCH)
-    answer = (await client.post("/predict", json={**VIEWING, "user_id": 5, "k": 100})).json()
-    left = set(trained.mlp.items.ids.tolist()[:3]) - {FIRST_ID}
-    assert {film["content_id"] for film in answer["recommendations"]} == left
+async def test_editors_choices_reach_the_next_lists(champion, client, services, database, happen):
+    happen(1, FIRST_ID)
+    before = await listed(client, 1, k=60)
+
+    def choose(item_id, **choices):
+        with database.begin() as connection:
+            editing.choose(connection, item_id, choices)
+
+    last = ids(before)[-1]
+    blocked = ids(before)[0]
+    choose(last, pin=True)
+    choose(blocked, block=True)
+
+    async def obeyed():
+        now = ids(await listed(client, 1, k=60))
+        return now[0] == last and blocked not in now
+
+    await eventually(obeyed)
+    popular = ids((await client.get("/v1/popular", params={"k": 60})).json())
+    assert popular[0] == last
+    assert blocked not in popular
+    assert blocked not in ids((await client.get(f"/v1/items/{last}/similar")).json())
+    scores = {item["item_id"]: item["score"] for item in before["items"]}
+    pinned = (await listed(client, 1, k=1))["items"][0]
+    assert pinned["score"] == scores[last]
 
 
-async def test_two_hundred_inputs_give_at_least_a_hundred_answers(deployed, client, trained):
-    rng = np.random.default_rng(0)
-    answers = set()
-    for _ in range(200):
-        viewing = {
-            "user_id": int(rng.integers(1, 50)),
-            "content_id": int(rng.choice(trained.mlp.items.ids)),
-            "watch_seconds": float(rng.uniform(60, 9000)),
-            "rating": float(rng.uniform(0, 10)),
-            "popularity": float(rng.uniform(1, 100)),
-        }
-        films = (await client.post("/predict", json=viewing)).json()["recommendations"]
-        answers.add(tuple(film["content_id"] for film in films))
-    assert len(answers) >= 100
+async def test_new_film_is_recommendable_at_once(champion, client, database, trained):
+    row = trained.catalog.table.slice(0, 1).to_pylist()[0]
+    new = {**row, "item_id": 999_999, "title": "Brand new"}
+    with database.begin() as connection:
+        items.upsert_items(connection, trained.catalog.table.from_pylist([new]), source="editor")
+
+    async def there():
+        answer = await listed(client, 3, k=61)
+        return 999_999 in ids(answer)
+
+    await eventually(there)
+    similar = (await client.get("/v1/items/999999/similar")).json()
+    assert FIRST_ID in ids(similar)
 
 
-async def test_unknown_content_is_a_404_that_names_it(deployed, client):
-    response = await client.post("/predict", json={**VIEWING, "content_id": 999_999})
+async def test_unknown_film_has_nothing_similar(champion, client):
+    response = await client.get("/v1/items/1/similar")
     assert response.status_code == 404
-    problem = response.json()
-    assert problem["type"] == "/problems/unknown-content"
-    assert "999999" in problem["detail"]
-    assert "/available-content-ids" in problem["fix"]
+    assert response.json()["fix"]
 
 
-async def test_prediction_is_shown_at_once_by_latest_recommendations(deployed, client):
-    for watch_seconds in (100, 7000):
-        predicted = (
-            await client.post("/predict", json={**VIEWING, "watch_seconds": watch_seconds, "k": 3})
-        ).json()
-        latest = (await client.get("/latest-recommendations", params={"k": 3})).json()
-        assert latest == {"recent_recommendations": predicted["recommendations"]}
-
-
-async def test_latest_recommendations_are_filled_from_the_batch_without_duplicates(
-    deployed, client, database
-):
-    ids = np.arange(FIRST_ID, FIRST_ID + 8)
-    batch = np.stack([ids, ids[::-1]])
+async def test_without_a_champion_popular_is_counted(catalogue, database, trained, settings, running):
     with database.begin() as connection:
-        recommendations.replace_all(
-            connection, np.array([1, 2]), RankedItems(batch, np.ones((2, 8), np.float32)), bundle="b"
-        )
-    predicted = (await client.post("/predict", json={**VIEWING, "k": 2})).json()["recommendations"]
-    latest = (await client.get("/latest-recommendations", params={"k": 6})).json()["recent_recommendations"]
-    found = [film["content_id"] for film in latest]
-    assert latest[:2] == predicted
-    assert len(found) == len(set(found)) == 6
-    assert set(found[2:]) <= set(ids.tolist())
-
-
-async def test_latest_recommendations_take_cards_of_other_items_from_the_catalogue(
-    catalogue, client, database
-):
-    with database.begin() as connection:
-        predictions.append(
+        interactions.append_events(
             connection,
-            user_id=1,
-            item_id=1,
-            rating=None,
-            watch_seconds=None,
-            popularity=None,
-            item_ids=[27206, 424242],
-            scores=[0.5, 0.4],
-            bundle="older",
+            [
+                NewEvent(user, FIRST_ID + 30, Event.WATCH, f"{user}:a", datetime.now(UTC))
+                for user in range(1, 6)
+            ],
         )
-    latest = (await client.get("/latest-recommendations")).json()["recent_recommendations"]
-    assert [film["title"] for film in latest] == ["Film 27206"]
+    async with running(settings) as (client, _):
+        answer = await listed(client, 50)
+        assert (answer["tier"], answer["bundle"]) == ("popular", "popularity")
+        popular = (await client.get("/v1/popular")).json()
+        assert ids(popular)[0] == FIRST_ID + 30
+        assert len(popular["items"]) == 10
+        assert FIRST_ID + 30 not in ids(await listed(client, 1, k=60))
 
 
-async def test_latest_recommendations_of_an_empty_database_are_empty(client):
-    response = await client.get("/latest-recommendations")
-    assert response.status_code == 200
-    assert response.json() == {"recent_recommendations": []}
-
-
-@pytest.mark.parametrize("path", ["/available-content-ids", "/available-contents", "/predict"])
-async def test_without_a_model_the_answer_is_503_with_what_to_run(client, path):
-    response = await (client.post(path, json=VIEWING) if path == "/predict" else client.get(path))
+async def test_without_anything_there_is_no_model(client):
+    response = await client.get("/v1/users/1/recommendations")
     assert response.status_code == 503
-    assert response.headers["content-type"] == "application/problem+json"
-    assert "retry-after" in response.headers
     assert response.json()["type"] == "/problems/no-model"
-    assert "marquee pipeline run" in response.json()["fix"]
 
 
-async def test_concurrent_predictions_are_all_kept(deployed, client, database):
-    bodies = [{**VIEWING, "user_id": user} for user in range(40)]
-    answers = await asyncio.gather(*(client.post("/predict", json=body) for body in bodies))
-    assert {response.status_code for response in answers} == {200}
+async def test_each_answer_is_an_impression(champion, client, services, database, happen):
+    happen(1, FIRST_ID)
+    given = str(uuid4())
+    await client.get("/v1/users/1/recommendations?k=3", headers={"x-request-id": given})
+    await services.journal.flush()
     with database.begin() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM predictions").scalar_one() == 40
+        row = connection.execute(
+            text("SELECT * FROM impressions WHERE request_id = :id"), {"id": given}
+        ).one()
+    assert (row.user_id, row.bundle, row.surface, row.tier) == (
+        1,
+        champion.key,
+        "recommendations",
+        "personal",
+    )
+    assert len(row.item_ids) == len(row.scores) == 3
+    assert row.duration_ms > 0

@@ -3,8 +3,11 @@ import time
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from marquee.config import Settings
+from marquee.store.repositories import deployments, experiments
+from marquee.store.repositories.experiments import Arm
 
 pytestmark = pytest.mark.integration
 
@@ -140,10 +143,10 @@ async def test_without_the_database_answers_go_on_and_say_so(deployed, client, o
     assert latest.headers["x-marquee-degraded"] == "database"
     assert len(latest.json()["recent_recommendations"]) == 3
     assert (await client.get("/info")).json()["items"] is None
-    for response in (await client.post("/run/prepare-data"), await client.get("/v1/runs")):
-        assert response.status_code == 503
-        assert response.headers["retry-after"]
-        assert response.json()["type"] == "/problems/store-unavailable"
+    response = await client.get("/v1/runs")
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert response.json()["type"] == "/problems/store-unavailable"
     outage(up=True)
 
     async def well():
@@ -164,7 +167,7 @@ async def test_database_that_does_not_answer_in_time_is_done_without(
     hasty = Settings(home=settings.home, database=settings.database, api={"database_seconds": 0.3})
     async with running(hasty) as (client, _):
         with psycopg.connect(database_url) as blocker:
-            blocker.execute("LOCK TABLE predictions")
+            blocker.execute("LOCK TABLE interactions")
             response = await prediction(client)
             assert response.headers["x-marquee-degraded"] == "database"
             blocker.rollback()
@@ -173,3 +176,67 @@ async def test_database_that_does_not_answer_in_time_is_done_without(
             return "x-marquee-degraded" not in (await prediction(client)).headers
 
         await eventually(kept)
+
+
+async def test_process_starts_and_answers_while_the_database_is_away(deployed, settings, running, outage):
+    """From the bundles that it has; and is well again by itself."""
+    async with running(settings) as (client, _):
+        before = await prediction(client)
+    outage(up=False)
+    async with running(settings) as (client, _):
+        assert (await prediction(client)).json() == before.json()
+        answer = await client.post("/v1/recommendations", json={"events": [], "k": 4})
+        assert (answer.status_code, len(answer.json()["items"])) == (200, 4)
+        assert (await health(client))["lacks"] == ["database"]
+        outage(up=True)
+
+        async def well():
+            answer = await client.get("/v1/users/1/recommendations?k=4")
+            is_whole = answer.status_code == 200 and "x-marquee-degraded" not in answer.headers
+            return is_whole and (await health(client))["status"] == "ok"
+
+        await eventually(well)
+
+
+async def test_emptied_slot_serves_nothing(deployed, client, services, database):
+    with database.begin() as connection:
+        deployments.clear(connection, "champion", deployed_by="test", reason="test")
+    await services.probe()
+    assert (await health(client))["champion"] is None
+
+
+async def test_experiment_begins_and_ends_in_every_process(
+    deployed, deploy, client, services, database, trained
+):
+    ref = deploy(trained.popularity, "challenger")
+    arms = [
+        Arm("champion", 0.5, deployed.key, deployed.digest, deployed.model, deployed.version),
+        Arm("challenger", 0.5, ref.key, ref.digest, ref.model, ref.version),
+    ]
+
+    async def answered_by():
+        answers = [await client.get(f"/v1/users/{user}/recommendations") for user in range(1, 21)]
+        return {answer.json()["bundle"].partition("/")[0] for answer in answers}
+
+    assert await answered_by() == {"mlp"}
+    with database.begin() as connection:
+        begun = experiments.start(connection, "one", "canary", arms, started_by="test", reason="test")
+
+    async def both():
+        return await answered_by() == {"mlp", "popularity"}
+
+    await eventually(both)
+    await services.journal.flush()
+    with database.begin() as connection:
+        rows = connection.execute(
+            text("SELECT user_id, arm, experiment_id FROM impressions WHERE arm IS NOT NULL")
+        ).all()
+        experiments.finish(connection, begun.experiment_id, "rolled_back", reason="test")
+    assert {(row.arm, row.experiment_id) for row in rows} == {
+        (begun.arm_of(row.user_id).name, begun.experiment_id) for row in rows
+    }
+
+    async def over():
+        return await answered_by() == {"mlp"}
+
+    await eventually(over)

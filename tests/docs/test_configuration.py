@@ -22,6 +22,8 @@ WRITTEN = {
     "MARQUEE_HOST": "0.0.0.0",
     "MARQUEE_DATABASE__URL": "postgresql://user:word@host:5432/name",
     "MARQUEE_MLFLOW__TRACKING_URI": "sqlite:////elsewhere/mlflow.db",
+    "MARQUEE_API__OPS_PORT": "9100",
+    "MARQUEE_API__EXPLORATION": "0.1",
     "MARQUEE_TMDB__BASE_URL": "http://localhost:1/3",
 }
 """Values for what is not just any text or number."""
@@ -62,6 +64,10 @@ def flat(settings: Settings) -> dict[str, str]:
     """Variable → value, secrets shown."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return ",".join(value)
+        if isinstance(value, bool):
+            return str(value).lower()
         return value.get_secret_value() if hasattr(value, "get_secret_value") else value
 
     found = {}

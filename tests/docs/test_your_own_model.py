@@ -36,7 +36,8 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     for name, text in FILES.items():
         (made / name).write_text(text, "utf-8")
-    rows, films = planted_tastes().interactions, planted_tastes().catalog.table
+    tastes = planted_tastes(n_users=240, events_per_user=12)
+    rows, films = tastes.interactions, tastes.catalog.table
     lines = ["user_id,item_id,event,rating,occurred_at"]
     lines += [
         f"{user},{item},rate,8,{1_600_000_000 + time // 1_000_000}"
@@ -97,7 +98,8 @@ def test_commands_of_the_page_compare_tune_train_and_serve_the_model(
     assert models["rp3beta:Rp3Beta"]["ndcg_at_10"] > models["popularity"]["ndcg_at_10"]
     assert set(answers["tune"]["config"]) == {"beta", "seed"}
     assert answers["train"]["model"] == "rp3beta:Rp3Beta"
-    assert answers["infer"]["users"] == 80
+    assert answers["promote"]["verdict"] == "passed"
+    assert answers["infer"]["users"] == 240
     assert len(answers["recommend"]) == 10
     with database.begin() as connection:
         deployed = deployments.current(connection, "champion")

@@ -108,6 +108,36 @@ def test_one_event_alone_is_answered_bit_for_bit_as_in_a_batch(trained):
         np.testing.assert_array_equal(alone[0], together[row])
 
 
+def test_most_probable_items_are_those_of_predict_without_the_excluded(trained):
+    rng = np.random.default_rng(0)
+    events = rng.uniform(0, 10, 40), rng.uniform(20, 200, 40), rng.uniform(0, 9000, 40)
+    probabilities = trained.predict(*events)
+    rows, columns = np.repeat(np.arange(40), 5), np.argsort(-probabilities, axis=1)[:, :10:2].ravel()
+    found, shares = trained.most_probable(*events, k=10, excluded=(rows, columns))
+    left = probabilities.copy()
+    left[rows, columns] = -np.inf
+    np.testing.assert_allclose(shares, np.take_along_axis(left, found, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(shares, -np.sort(-left, axis=1)[:, :10], rtol=1e-5)
+    assert not np.isin(found + 1000 * np.arange(40)[:, None], columns + 1000 * rows).any()
+
+
+def test_most_probable_items_are_padded_where_few_are_left_and_alone_as_in_a_batch(trained):
+    n_items = len(trained.items)
+    rng = np.random.default_rng(0)
+    ratings, popularity, seconds = rng.uniform(0, 10, 40), rng.uniform(20, 200, 40), rng.uniform(0, 9000, 40)
+    all_but_two = np.zeros(n_items - 2, np.int64), np.arange(n_items - 2)
+    together = trained.most_probable(ratings, popularity, seconds, k=n_items + 5, excluded=all_but_two)
+    assert set(together[0][0, :2].tolist()) == {n_items - 2, n_items - 1}
+    assert (together[0][0, 2:] == -1).all()
+    assert np.isnan(together[1][0, 2:]).all()
+    for row in (0, 1, 39):
+        excluded = all_but_two if row == 0 else (all_but_two[0][:0], all_but_two[1][:0])
+        event = ratings[row : row + 1], popularity[row : row + 1], seconds[row : row + 1]
+        alone = trained.most_probable(*event, k=n_items + 5, excluded=excluded)
+        np.testing.assert_array_equal(alone[0][0], together[0][row])
+        np.testing.assert_array_equal(alone[1][0], together[1][row])
+
+
 @pytest.mark.parametrize("extreme", [0.0, -1.0, 1e30, np.nan])
 def test_inputs_beyond_the_training_range_are_answered(trained, extreme):
     assert np.isfinite(trained.predict(extreme, extreme, extreme)).all()

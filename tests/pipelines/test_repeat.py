@@ -37,19 +37,28 @@ DEADLINE_SECONDS = 500
 STEPS: Mapping[str, Mapping[str, Any]] = {
     "prepare": {"source": "sample"},
     "train": {"model": "mlp", "config": {"max_epochs": 4, "hidden": [32, 32]}},
+    "promote": {"force": True, "reason": "a network so small would not win"},
     "infer": {"k": 5},
 }
 ELSEWHEN = {
     "bundle",
     "deployment_id",
     "digest",
+    "gate_report",
     "generation",
     "interaction_id",
     "reason",
     "run_id",
     "version",
 }
-"""Columns that say when and by which run a row came: no two runs agree on them."""
+"""Columns that say when and by which run a row came, or how long it took: no two runs agree on them."""
+SLOTS: Mapping[str, Sequence[deployments.Slot]] = {
+    "train": ("challenger", "predictor"),
+    "promote": ("champion",),
+}
+"""What each pipeline fills."""
+GATE = {"min_accuracy": 0.0, "max_cross_entropy": 100.0, "max_latency_ms": 10_000.0}
+"""Four epochs make no good predictor."""
 
 PIPELINES = textwrap.dedent(
     '''
@@ -139,6 +148,7 @@ class Home:
             database={"url": url},
             audience={"users": 30},
             mlflow={"tracking_uri": mlflow},
+            gate=GATE,
         )
         self.environment = {
             **os.environ,
@@ -147,6 +157,7 @@ class Home:
             "MARQUEE_AUDIENCE__USERS": "30",
             "MARQUEE_MLFLOW__TRACKING_URI": mlflow,
             "MARQUEE_WORKER__STALLED_SECONDS": "2",
+            **{f"MARQUEE_GATE__{name.upper()}": str(value) for name, value in GATE.items()},
         }
         self.objects = ObjectStore(self.settings.paths.objects)
 
@@ -232,6 +243,14 @@ def homes(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) ->
             ],
         ),
         (
+            "promote",
+            [
+                ("child", "reporting compare", 2),
+                ("worker", "after marquee.store.repositories.deployments:append", 1),
+                ("worker", BEFORE_THE_END, 1),
+            ],
+        ),
+        (
             "infer",
             [
                 ("child", "reporting recommend", 1),
@@ -253,11 +272,10 @@ def test_killed_pipeline_ends_in_the_tables_of_an_undisturbed_one(
         assert found == expected
         assert any(expected.values())
         assert not list(killed.settings.paths.checkpoints.glob("*/*"))
-        if pipeline != "prepare":
-            for slot in ("champion", "predictor"):
-                wanted, made = weights(undisturbed, one, slot), weights(killed, other, slot)
-                assert wanted.keys() == made.keys()
-                assert all(np.array_equal(wanted[name], made[name]) for name in wanted)
+        for slot in SLOTS.get(pipeline, ()):
+            wanted, made = weights(undisturbed, one, slot), weights(killed, other, slot)
+            assert wanted.keys() == made.keys()
+            assert all(np.array_equal(wanted[name], made[name]) for name in wanted)
 
 
 def contents(database: Database) -> dict[str, list[str]]:

@@ -144,3 +144,17 @@ def test_works_without_a_catalogue(ease, tastes):
 def test_impossible_requests_are_refused(pipeline, wrong, message):
     with pytest.raises(ValueError, match=message):
         pipeline.recommend(Histories.of_items([]), **wrong)
+
+
+def test_each_history_may_have_seen_more_than_it_holds(pipeline, ease, tastes):
+    """Long histories are cut; what they have lost must not come back. Also where blocks of rows end."""
+    histories = tastes.interactions.histories()
+    many = histories.take(np.resize(np.arange(len(histories)), SCORE_ROWS + 30))
+    rows = np.repeat([0, 2, SCORE_ROWS - 1, SCORE_ROWS, SCORE_ROWS + 3], 5)
+    more = np.tile(ease.items.ids[:5], 5)
+    ranked = pipeline.recommend(many, 48, seen=(rows, more))
+    plain = pipeline.recommend(many, 48)
+    for row in range(len(many)):
+        expected = [i for i in plain.item_ids[row].tolist() if row not in rows or (i not in more and i >= 0)]
+        assert [i for i in ranked.item_ids[row].tolist() if i >= 0] == [i for i in expected if i >= 0]
+        assert ranked.qualified[row] == sum(i >= 0 for i in expected)

@@ -1,9 +1,11 @@
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +16,10 @@ import pytest
 from marquee.data import Histories, Interactions, Vocabulary
 from marquee.errors import IncompatibleBundleError, NotFoundError
 from marquee.models import ModelState, Popularity
-from marquee.store import bundles
+from marquee.recommend import SimilarItems
+from marquee.store import bundles, stamps
 from marquee.store.bundles import Bundle, BundleRef
-from marquee.store.objects import ObjectStore
+from marquee.store.objects import ObjectStore, sha256_of
 
 FILES = ["arrays.safetensors", "cards.arrow", "manifest.json"]
 MOMENT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -62,6 +65,13 @@ def unpacked_file(bundle: Bundle, name: str) -> Path:
     return bundle.folder / name
 
 
+def settle(cache: Path) -> None:
+    """Wait until what is unpacked is older than the grain of the file system's times."""
+    newest = max(path.stat().st_ctime_ns for path in cache.glob("*/*"))
+    while time.time_ns() <= newest + stamps.TICK_NANOSECONDS:
+        time.sleep(0.005)
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -80,6 +90,43 @@ def test_published_model_answers_the_same_after_loading(store, cache, fitted):
     assert bundle.manifest["snapshot"] == "abc"
     assert bundle.manifest["created_at"] == MOMENT.isoformat()
     assert bundle.manifest["vocabularies"] == {"item_ids": fitted.items.digest()}
+
+
+def test_similar_items_travel_beside_the_model(store, cache, fitted):
+    rows = Interactions.of([1, 1, 2, 2, 3], [603, 604, 603, 604, 862], [1, 2, 3, 4, 5])
+    similar = SimilarItems.fit(rows)
+    bundle = bundles.load(store, publish(store, fitted.state(), similar=similar), cache)
+    np.testing.assert_array_equal(
+        bundle.similar().similar([603], 2).item_ids, similar.similar([603], 2).item_ids
+    )
+    assert bundle.state.arrays.keys() == fitted.state().arrays.keys()
+    assert bundle.state.meta == fitted.state().meta
+    histories = Histories.of_items([603], [])
+    np.testing.assert_array_equal(
+        bundle.recommender().recommend(histories, 3).item_ids, fitted.recommend(histories, 3).item_ids
+    )
+    assert bundles.load(store, publish(store, fitted.state()), cache).similar() is None
+
+
+def test_names_of_the_similar_items_are_not_for_models(store):
+    for state in (ModelState({"similar/ids": np.zeros(1)}, {}), ModelState({}, {"similar": 1})):
+        with pytest.raises(ValueError, match="similar items"):
+            publish(store, state)
+
+
+def test_catalogue_of_a_bundle_is_what_its_cards_say(store, cache, fitted):
+    films = cards().append_column("genres", pa.array([["Action"], ["Action"], ["Animation"]]))
+    catalog = bundles.load(store, publish(store, fitted.state(), cards=films), cache).catalog()
+    assert catalog.item_ids.tolist() == [603, 604, 862]
+    assert catalog.table["genres"].to_pylist() == [["Action"], ["Action"], ["Animation"]]
+    assert catalog.table["runtime_minutes"].null_count == 3
+
+
+def test_size_and_manifest_are_known_without_the_files(store, cache, fitted):
+    ref = publish(store, fitted.state())
+    bundle = bundles.load(store, ref, cache)
+    assert bundles.read_manifest(store, ref.key) == bundle.manifest
+    assert bundle.size == sum(unpacked_file(bundle, name).stat().st_size for name in FILES[:2])
 
 
 def test_loading_again_needs_no_object_store(store, cache, fitted, tmp_path):
@@ -194,6 +241,65 @@ def test_flipped_bit_in_the_cache_is_refused(store, cache, fitted, name):
     assert str(cache) in caught.value.fix
 
 
+def test_verified_bundle_is_not_read_again(store, cache, fitted, monkeypatch):
+    ref = publish(store, fitted.state())
+    bundles.load(store, ref, cache)
+    settle(cache)
+    read = []
+    monkeypatch.setattr(bundles, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    for _ in range(3):
+        bundles.load(store, ref, cache)
+    assert read == FILES[:2]  # by the first load after the files had settled
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_bit_in_a_verified_bundle_is_refused_though_its_date_is_kept(store, cache, fitted, name):
+    ref = publish(store, fitted.state())
+    file = unpacked_file(bundles.load(store, ref, cache), name)
+    settle(cache)
+    bundles.load(store, ref, cache)
+    before = file.stat()
+    flip_a_bit(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(IncompatibleBundleError, match=f"{name}.*SHA-256"):
+        bundles.load(store, ref, cache)
+
+
+@pytest.mark.parametrize("name", FILES[:2])
+def test_replaced_file_in_a_verified_bundle_is_refused(store, cache, fitted, name):
+    ref = publish(store, fitted.state())
+    file = unpacked_file(bundles.load(store, ref, cache), name)
+    settle(cache)
+    bundles.load(store, ref, cache)
+    other = cache / "other"
+    other.write_bytes(bytes(file.stat().st_size))
+    other.replace(file)
+    with pytest.raises(IncompatibleBundleError, match=f"{name}.*SHA-256"):
+        bundles.load(store, ref, cache)
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[1]", b"\xff"])
+def test_stamp_that_says_nothing_is_none(store, cache, fitted, note):
+    ref = publish(store, fitted.state())
+    file = unpacked_file(bundles.load(store, ref, cache), FILES[0])
+    settle(cache)
+    bundles.load(store, ref, cache)
+    (stamp,) = cache.glob("*.verified")
+    stamp.write_bytes(note)
+    flip_a_bit(file)
+    with pytest.raises(IncompatibleBundleError, match="SHA-256"):
+        bundles.load(store, ref, cache)
+
+
+def test_file_that_has_just_changed_gets_no_stamp(store, cache, fitted, monkeypatch):
+    """A second write within a tick of the clock would not show in its times."""
+    monkeypatch.setattr(stamps, "TICK_NANOSECONDS", 3_600_000_000_000)
+    ref = publish(store, fitted.state())
+    for _ in range(2):
+        bundles.load(store, ref, cache)
+    assert not list(cache.glob("*.verified"))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_truncated_file_is_refused(store, cache, fitted, name):
     ref = publish(store, fitted.state())
@@ -280,8 +386,8 @@ LOAD = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from marquee.store import bundles
-    from marquee.store.objects import ObjectStore
+    from marquee.store import bundles, stamps
+    from marquee.store.objects import ObjectStore, sha256_of
     store = ObjectStore(Path(sys.argv[1]))
     print("ready", flush=True)
     sys.stdin.readline()
@@ -313,8 +419,8 @@ PUBLISH = textwrap.dedent(
     from pathlib import Path
     import numpy as np, pyarrow as pa
     from marquee.models import ModelState
-    from marquee.store import bundles
-    from marquee.store.objects import ObjectStore
+    from marquee.store import bundles, stamps
+    from marquee.store.objects import ObjectStore, sha256_of
 
     class Slow(ObjectStore):
         def put(self, prefix, data, suffix=""):

@@ -4,24 +4,43 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 
 from marquee import __version__
-from marquee.api import operations, recommendations
-from marquee.api import schemas as bodies
+from marquee.api import (
+    catalog,
+    events,
+    experiments,
+    models,
+    operations,
+    ops,
+    people,
+    predictor,
+    recommendations,
+    session,
+)
+from marquee.api.access import Access
 from marquee.api.deps import Services, ServicesDep
 from marquee.api.edge import Edge
+from marquee.api.engine import Engine
+from marquee.api.hot import HotRoutes
+from marquee.api.limits import Overload
+from marquee.api.listener import Listener
+from marquee.api.openapi import complete
 from marquee.api.problems import http_problem, invalid_problem, problem_response
-from marquee.api.schemas.service import Health, Info, Message, Problem
+from marquee.api.schemas.service import Health, Info, Message
 from marquee.api.slots import Slots
+from marquee.api.users import UserStates
+from marquee.api.writer import EventWriter, Journal
 from marquee.config import Settings, load_settings
-from marquee.errors import MarqueeError, StoreError
+from marquee.errors import MarqueeError, StoreError, StoreUnavailableError
 from marquee.jobs import Queue
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
@@ -30,6 +49,8 @@ from marquee.store.repositories import items
 __all__ = ["create_app"]
 
 NOTICES: Final = ["This product uses the TMDB API but is not endorsed or certified by TMDB."]
+
+HOT: Final = (*predictor.HOT, *recommendations.HOT, *events.HOT)
 
 DESCRIPTION: Final = """
 Movie recommendations that learn from every click.
@@ -40,7 +61,13 @@ carries an `X-Request-ID`, yours if you send one.
 
 TAGS: Final = [
     {"name": "recommendations", "description": "What to watch."},
+    {"name": "events", "description": "What users did, stored before it is acknowledged."},
+    {"name": "catalogue", "description": "The films: search, facts, and what editors write."},
+    {"name": "people", "description": "What is known of a person: shown, handed over, erased."},
     {"name": "pipelines", "description": "Bring in data, train, compute everyone's recommendations."},
+    {"name": "users", "description": "Who a visitor is."},
+    {"name": "models", "description": "Versions of models: what serves, promote, roll back."},
+    {"name": "experiments", "description": "Canaries and comparisons on live traffic."},
     {"name": "runs", "description": "What pipelines do and did."},
     {"name": "service", "description": "Whether the service is well, and what runs."},
 ]
@@ -54,10 +81,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: default: from the environment.
     """
     chosen = settings if settings is not None else load_settings()
+    access, overload = Access(chosen), Overload(chosen.api.max_concurrent)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _open(chosen) as services:
+        async with _open(chosen, access) as services:
             app.state.services = services
             yield
 
@@ -70,18 +98,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         static_url="/docs-assets",
+        # It would look for its providers at each request; traces are a setting of Marquee's own.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    app.add_middleware(Edge)
+    app.state.access, app.state.overload = access, overload
     app.add_exception_handler(MarqueeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.include_router(predictor.router)
+    app.include_router(events.router)
     app.include_router(recommendations.router)
+    app.include_router(catalog.router)
+    app.include_router(people.router)
+    app.include_router(session.router)
     app.include_router(operations.router)
+    app.include_router(models.router)
+    app.include_router(experiments.router)
+    if chosen.api.ops_port is None:
+        app.include_router(ops.router)
     app.add_api_route("/", root, tags=["service"], summary="A greeting")
     app.add_api_route("/health", health, tags=["service"], summary="Whether the service is well")
     app.add_api_route("/info", info, tags=["service"], summary="What runs here")
     generated = app.openapi
-    app.openapi = lambda: _completed(generated())  # type: ignore[method-assign]
+    app.openapi = lambda: complete(generated())  # type: ignore[method-assign]
+    # Around the framework's own layers and not, as `add_middleware` would have it, within them: a hot
+    # request passes none of those. The outermost of them, which answers what nobody caught, is left out.
+    framework = app.build_middleware_stack()
+    assert isinstance(framework, ServerErrorMiddleware)
+    hot = HotRoutes(framework.app, HOT)
+    app.middleware_stack = Edge(hot, settings=chosen, access=access, overload=overload)
     return app
 
 
@@ -122,42 +167,64 @@ async def info(services: ServicesDep) -> Info:
 
 
 @contextlib.asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[Services]:
+async def _open(settings: Settings, access: Access) -> AsyncIterator[Services]:
     """The composition root: everything that the API uses, for as long as it runs."""
-    database = Database.open(settings)
+    database = Database.open(settings, prepare=False)
     try:
         slots = Slots(ObjectStore(settings.paths.objects), settings.paths.bundles)
-        services = Services(settings, database, Queue.open(database), slots)
-        await services.probe()
-        probing = asyncio.create_task(services.probe_for_ever(), name="probe")
+        listener = Listener(database)
+        users = UserStates(
+            database,
+            listener,
+            int(settings.api.user_cache_mib * 2**20),
+            silence_seconds=settings.api.database_seconds,
+        )
+        journal = Journal(database)
+        engine = Engine(slots, users, journal, settings.api)
+        writer = EventWriter(
+            database, settings.api.group_commit_ms / 1000, silence_seconds=settings.api.database_seconds
+        )
+        services = Services(
+            settings, database, Queue(), slots, listener, users, journal, engine, access, writer
+        )
         try:
+            await asyncio.to_thread(services.prepare)
+        except StoreUnavailableError:
+            if database.server is not None:
+                raise  # it is ours: without it nothing will ever be there
+            await slots.restore()
+        else:
+            await services.stock()
+        await services.probe()
+        listener.on("marquee_keys", access.keys.changed)
+        listener.on_gap(access.keys.changed)
+        await access.keys.refresh(services.run)
+        tasks = [
+            asyncio.create_task(access.keys.refresh_for_ever(services.run), name="keys"),
+            asyncio.create_task(services.probe_for_ever(), name="probe"),
+            asyncio.create_task(services.stock_for_ever(), name="stock"),
+            asyncio.create_task(listener.run(), name="listener"),
+            asyncio.create_task(journal.run(), name="journal"),
+        ]
+        try:
+            if services.database_is_up:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(listener.until_connected(), settings.api.database_seconds)
             yield services
         finally:
-            probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await probing
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await services.latest.aclose()
+            engine.close()
+            slots.close()
+            await writer.aclose()
+            await users.aclose()
+            await journal.aclose()
+            with contextlib.suppress(StoreError):  # known to the minute is what was promised
+                await access.keys.record_use(services.run)
     finally:
         await database.aclose()
-
-
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with what FastAPI does not put there: the problems, and an example per body."""
-    schemas = document["components"]["schemas"]
-    if "Problem" in schemas:
-        return document  # FastAPI hands out the same document again
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs"), Problem=problem)
-    shown = bodies.examples()
-    for name, schema in schemas.items():
-        if "examples" in schema and name in shown:  # FastAPI has dropped their nulls
-            schema["examples"] = shown[name]
-    for operation in (operation for path in document["paths"].values() for operation in path.values()):
-        for part in (operation.get("requestBody", {}), *operation["responses"].values()):
-            body = part.get("content", {}).get("application/json")
-            if body is not None:
-                name = body["schema"]["$ref"].rpartition("/")[2]
-                body["example"] = schemas[name]["examples"][0]
-    return document
 
 
 def _operation_id(route: APIRoute) -> str:

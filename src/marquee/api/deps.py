@@ -1,24 +1,34 @@
 """What routes need, made once per process by the composition root in `app`."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from fastapi import Depends, Query, Request
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
-from marquee.api.slots import Slots
+from marquee.api.access import Access
+from marquee.api.engine import Engine
+from marquee.api.latest import LatestRecommendations
+from marquee.api.listener import Listener
+from marquee.api.predictions import Predictions
+from marquee.api.slots import Slots, in_thread, read_followed
+from marquee.api.users import UserStates
+from marquee.api.writer import EventWriter, Journal
 from marquee.config import Settings
 from marquee.errors import StoreError, StoreUnavailableError
 from marquee.jobs import Queue
 from marquee.store.postgres import Database
-from marquee.store.repositories import deployments
+from marquee.store.repositories import items
 from marquee.telemetry import get_logger
 
 __all__ = ["ListLength", "Services", "ServicesDep"]
 
 PROBE_SECONDS: Final = 1.0
+STOCK_SECONDS: Final = 60.0
+LONG_SECONDS: Final = 60
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +40,7 @@ class Services:
     The parts of a running API.
 
     Attributes:
+        known_items: of the catalogue, as far as events have named them.
         database_is_up: as the last probe, or a request since, found it.
         stopping: set when the process has been asked to stop; who waits for long gives up.
     """
@@ -38,8 +49,42 @@ class Services:
     database: Database
     queue: Queue
     slots: Slots
+    listener: Listener
+    users: UserStates
+    journal: Journal
+    engine: Engine
+    access: Access
+    events: EventWriter
+    known_items: set[int] = field(default_factory=set)
     database_is_up: bool = True
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    latest: LatestRecommendations = field(init=False)
+    predictions: Predictions = field(init=False)
+    _is_prepared: bool = False
+    _deployed: asyncio.Event = field(default_factory=asyncio.Event)  # set when something may be new
+    _edited: asyncio.Event = field(default_factory=asyncio.Event)
+    _catalogue: str = ""  # the version that is in memory
+
+    def __post_init__(self) -> None:
+        self.latest = LatestRecommendations(self)
+        self.predictions = Predictions(self)
+        self.listener.on("marquee_deployments", lambda _: self._deployed.set())
+        self.listener.on("marquee_experiments", lambda _: self._deployed.set())
+        self.listener.on("marquee_items", lambda _: self._edited.set())
+        self.listener.on_gap(self._deployed.set)
+        self.listener.on_gap(self._edited.set)
+
+    def prepare(self) -> None:
+        """
+        Bring the database to the newest migration; blocks.
+
+        Raises:
+            ConfigError: the server is too old, or its database too new.
+            StoreUnavailableError: it cannot be reached.
+        """
+        self.database.prepare()
+        self.queue = Queue.open(self.database)
+        self._is_prepared = True
 
     async def run(
         self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
@@ -51,33 +96,67 @@ class Services:
             StoreUnavailableError: at once while the database is known to be away, else when it does not
                 answer in time.
         """
-        if not self.database_is_up:
-            raise StoreUnavailableError(
-                f"PostgreSQL at {self.database.address} cannot be reached.",
-                fix="Try again; `marquee doctor` looks into it.",
-            )
+        self._refuse_while_away()
         return await self._run(work, *args, **kwargs)
+
+    async def run_long(
+        self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """
+        Call a repository function that takes long or copies rows, in a thread and a transaction of its own.
+
+        Raises:
+            StoreUnavailableError: at once while the database is known to be away, or when one statement
+                takes longer than a minute.
+        """
+        self._refuse_while_away()
+
+        def call() -> R:
+            with self.database.begin() as connection:
+                connection.execute(text(f"SET LOCAL statement_timeout = '{LONG_SECONDS}s'"))
+                return work(connection, *args, **kwargs)
+
+        return await in_thread(call)
+
+    def lost(self, reason: str) -> None:
+        """Note that the database did not answer: it is done without until a probe has found it again."""
+        if self.database_is_up:
+            self.database_is_up = False
+            get_logger().error("api.database_lost", address=self.database.address, error=reason)
 
     async def probe(self) -> None:
         """See whether the database answers, and follow what is deployed there."""
         try:
-            deployed = await self._run(deployments.current_all)
+            if not self._is_prepared:
+                await asyncio.to_thread(self.prepare)
+            followed = await self._run(read_followed)
         except StoreError as error:
+            self.lost(str(error))
             get_logger().debug("api.probe_failed", error=str(error))
             return
         if not self.database_is_up:
             self.database_is_up = True
             get_logger().info("api.database_back", address=self.database.address)
-        await self.slots.follow(deployed)
+        await self.slots.follow(followed)
+        await self.slots.recount(self.database)
+
+    async def stock(self) -> None:
+        """Take the catalogue from the database, if it has changed there."""
+        try:
+            version = await self.run(items.version)
+            if version != self._catalogue:
+                await self.slots.restock(self.database)
+                self._catalogue = version
+        except StoreError as error:
+            get_logger().debug("api.catalogue_not_read", error=str(error))
 
     async def probe_for_ever(self) -> None:
-        """Probe every second."""
-        while True:
-            await asyncio.sleep(PROBE_SECONDS)
-            try:
-                await self.probe()
-            except Exception:  # the probe outlives whatever goes wrong in one round
-                get_logger().exception("api.probe_broke")
+        """Probe every second, and as soon as there is news."""
+        await _whenever(self._deployed, PROBE_SECONDS, self.probe)
+
+    async def stock_for_ever(self) -> None:
+        """Take the catalogue every minute, and as soon as there is news."""
+        await _whenever(self._edited, STOCK_SECONDS, self.stock)
 
     def lacks(self) -> list[str]:
         """What is missing or not as it should be, in words; empty when all is well."""
@@ -86,6 +165,13 @@ class Services:
         lacking += [] if names["predictor"] else ["predictor"]
         return lacking + [f"{slot}: newest bundle refused" for slot in self.slots.refused()]
 
+    def _refuse_while_away(self) -> None:
+        if not self.database_is_up:
+            raise StoreUnavailableError(
+                f"PostgreSQL at {self.database.address} cannot be reached.",
+                fix="Try again; `marquee doctor` looks into it.",
+            )
+
     async def _run(
         self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
@@ -93,20 +179,28 @@ class Services:
             async with asyncio.timeout(self.settings.api.database_seconds):
                 return await self.database.run(work, *args, **kwargs)
         except TimeoutError:
-            self._lost("no answer in time")
+            self.lost("no answer in time")
             raise StoreUnavailableError(
                 f"PostgreSQL at {self.database.address} did not answer within "
                 f"{self.settings.api.database_seconds:g} s.",
                 fix="Try again; `marquee doctor` looks into it.",
             ) from None
         except StoreUnavailableError as error:
-            self._lost(str(error))
+            self.lost(str(error))
             raise
 
-    def _lost(self, reason: str) -> None:
-        if self.database_is_up:
-            self.database_is_up = False
-            get_logger().error("api.database_lost", address=self.database.address, error=reason)
+
+async def _whenever(news: asyncio.Event, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do some work for ever: when there is news, and every so many seconds without any."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await news.wait()
+        news.clear()
+        try:
+            await work()
+        except Exception:  # the next round may do better
+            get_logger().exception("api.following_broke")
 
 
 def _services(request: Request) -> Any:

@@ -54,7 +54,11 @@ class HotCall:
 
     def header(self, name: bytes) -> bytes:
         """A request header by its lower-case name, empty where it is absent."""
-        return next((value for key, value in self.scope["headers"] if key == name), b"")
+        for key, value in self.scope["headers"]:
+            if key == name:
+                found: bytes = value
+                return found
+        return b""
 
 
 Handler = Callable[[HotCall], Awaitable[Reply]]
@@ -73,11 +77,9 @@ class HotRoutes:
 
     def __init__(self, app: ASGIApp, routes: Sequence[HotRoute]) -> None:
         self.app = app
-        self._whole = {(r.method, r.path): r.handler for r in routes if "{" not in r.path}
+        self._whole = {(r.method, r.path): r for r in routes if "{" not in r.path}
         self._around = [
-            (r.method, r.path.partition("{")[0], r.path.partition("}")[2], r.handler)
-            for r in routes
-            if "{" in r.path
+            (r.method, r.path.partition("{")[0], r.path.partition("}")[2], r) for r in routes if "{" in r.path
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,11 +88,12 @@ class HotRoutes:
         if found is None:
             await self.app(scope, receive, send)
             return
-        handler, params = found
+        route, params = found
+        scope["marquee.route"] = route.path
         body = await _whole_body(receive) if scope["method"] != "GET" else b""
         services: Any = scope["app"].state.services
         try:
-            reply = await handler(HotCall(services, scope, params, scope["query_string"], body))
+            reply = await route.handler(HotCall(services, scope, params, scope["query_string"], body))
         except PassOn:
             await self.app(scope, _replayed(body, receive), send)
             return
@@ -101,11 +104,11 @@ class HotRoutes:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
-    def _match(self, scope: Scope) -> tuple[Handler, tuple[int, ...]] | None:
+    def _match(self, scope: Scope) -> tuple[HotRoute, tuple[int, ...]] | None:
         method, path = scope["method"], scope["path"]
-        handler = self._whole.get((method, path))
-        if handler is not None:
-            return handler, ()
+        whole = self._whole.get((method, path))
+        if whole is not None:
+            return whole, ()
         for wanted, before, after, around in self._around:
             if method == wanted and path.startswith(before) and path.endswith(after):
                 number = path[len(before) : len(path) - len(after)]

@@ -16,7 +16,7 @@ from marquee.models import model_names
 from marquee.store.repositories import runs
 from marquee.store.repositories.runs import Run
 
-__all__ = ["INFER", "PREPARE", "TRAIN", "router"]
+__all__ = ["ACCEPTED", "INFER", "PREPARE", "TRAIN", "Wait", "accepted", "carry_out", "router"]
 
 PREPARE: Final = "prepare"
 TRAIN: Final = "train"
@@ -28,15 +28,18 @@ Wait = Annotated[bool, Query(description="Answer when the run has finished; `fal
 
 router = APIRouter()
 
+ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {
+        "model": RunAccepted,
+        "description": "Queued, or still running after the longest wait",
+        "headers": {"Location": {"description": "Where to look at it.", "schema": {"type": "string"}}},
+    }
+}
 _RUN: Final[dict[str, Any]] = {
     "tags": ["pipelines"],
     "response_model": RunResult,
     "responses": {
-        202: {
-            "model": RunAccepted,
-            "description": "Queued, or still running after the longest wait",
-            "headers": {"Location": {"description": "Where to look at it.", "schema": {"type": "string"}}},
-        },
+        **ACCEPTED,
         **responses(InvalidRequestError, ConflictError, RunFailedError, StoreUnavailableError),
     },
 }
@@ -48,11 +51,11 @@ async def run_prepare_data(request: Request, services: ServicesDep, wait: Wait =
     return await _run(request, services, PREPARE, {}, "prepare-data", wait=wait)
 
 
-@router.post("/run/train", summary="Train a model and deploy it", **_RUN)
+@router.post("/run/train", summary="Train a model", **_RUN)
 async def run_train(
     request: Request, services: ServicesDep, wanted: TrainRequest, wait: Wait = True
 ) -> Response:
-    """Train on all interactions; the model becomes the champion, and an `mlp` the predictor too."""
+    """Train on all interactions: the model becomes the challenger, and a good `mlp` the predictor too."""
     known = model_names()
     if wanted.model_name not in known:
         raise InvalidRequestError(
@@ -100,6 +103,36 @@ async def list_runs(
     return RunList(runs=[RunStatus.model_validate(run) for run in found])
 
 
+async def carry_out(
+    request: Request, services: Services, pipeline: str, parameters: Mapping[str, Any], *, wait: bool
+) -> Run:
+    """
+    Queue a run for a worker and, if wanted, wait for its end.
+
+    Raises:
+        ConflictError: a run of the pipeline is unfinished.
+        RunFailedError: it did not succeed.
+    """
+    run = await services.run(services.queue.submit, pipeline, parameters)
+    structlog.contextvars.bind_contextvars(run_id=str(run.run_id))
+    if wait:
+        run = await _finished(request, services, run)
+    if run.finished and run.status != "succeeded":
+        raise RunFailedError(
+            f"The run {run.run_id} of {pipeline!r} {run.status}: {run.error}",
+            run_id=str(run.run_id),
+            fix=f"GET /v1/runs/{run.run_id} shows it.",
+        )
+    return run
+
+
+def accepted(run: Run) -> Response:
+    """The answer about a run that has not ended yet."""
+    location = f"/v1/runs/{run.run_id}"
+    body = RunAccepted(run_id=run.run_id, status=run.status, location=location)
+    return _json(body.model_dump_json(), 202, {"Location": location})
+
+
 async def _run(
     request: Request,
     services: Services,
@@ -109,21 +142,9 @@ async def _run(
     *,
     wait: bool,
 ) -> Response:
-    """Queue a run for a worker and, if wanted, wait for its end."""
-    run = await services.run(services.queue.submit, pipeline, parameters)
-    structlog.contextvars.bind_contextvars(run_id=str(run.run_id))
-    if wait:
-        run = await _finished(request, services, run)
+    run = await carry_out(request, services, pipeline, parameters, wait=wait)
     if not run.finished:
-        location = f"/v1/runs/{run.run_id}"
-        accepted = RunAccepted(run_id=run.run_id, status=run.status, location=location)
-        return _json(accepted.model_dump_json(), 202, {"Location": location})
-    if run.status != "succeeded":
-        raise RunFailedError(
-            f"The run {run.run_id} of {pipeline!r} {run.status}: {run.error}",
-            run_id=str(run.run_id),
-            fix=f"GET /v1/runs/{run.run_id} shows it.",
-        )
+        return accepted(run)
     return _json(RunResult(result=f"{result} finished").model_dump_json())
 
 

@@ -15,28 +15,41 @@ from starlette.responses import Response
 
 from marquee.errors import (
     ConflictError,
+    ErasedUserError,
+    ExperimentConflictError,
     IncompatibleBundleError,
     MarqueeError,
     NoChampionError,
     NotFoundError,
+    RegistryError,
     StoreError,
     StoreUnavailableError,
 )
 
 __all__ = [
+    "BAD_REQUEST",
+    "HEAD_TOO_LONG",
     "INTERNAL",
     "INVALID",
     "KINDS",
+    "TIMEOUT",
+    "TOO_LARGE",
+    "ForbiddenError",
     "InvalidRequestError",
     "Kind",
+    "OverloadedError",
+    "RateLimitedError",
     "RunFailedError",
+    "UnauthorizedError",
     "UnknownContentError",
+    "UnknownItemError",
     "document",
     "http_problem",
     "internal_problem",
     "invalid_problem",
     "problem_response",
     "responses",
+    "responses_of",
 ]
 
 MEDIA_TYPE = "application/problem+json"
@@ -47,6 +60,10 @@ FIELD_ERRORS = 20
 
 class UnknownContentError(NotFoundError):
     """A content_id that the predictor was not trained on."""
+
+
+class UnknownItemError(NotFoundError):
+    """An item that the catalogue does not have, or no longer."""
 
 
 class InvalidRequestError(MarqueeError):
@@ -60,6 +77,31 @@ class InvalidRequestError(MarqueeError):
     def __init__(self, message: str, *, field: str, fix: str | None = None) -> None:
         super().__init__(message, fix=fix)
         self.field = field
+
+
+class UnauthorizedError(MarqueeError):
+    """A request that does not say who sends it, or with a key that is not valid."""
+
+
+class ForbiddenError(MarqueeError):
+    """A request that its sender may not make."""
+
+
+class RateLimitedError(MarqueeError):
+    """
+    One request too many of one sender.
+
+    Args:
+        seconds: after which it may ask again.
+    """
+
+    def __init__(self, message: str, *, seconds: int, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.seconds = seconds
+
+
+class OverloadedError(MarqueeError):
+    """More requests than the process can answer in time."""
 
 
 class RunFailedError(MarqueeError):
@@ -107,6 +149,19 @@ METHOD = Kind("method-not-allowed", 405, "Method not allowed", "GET is not offer
 TOO_LARGE = Kind(
     "body-too-large", 413, "Body too large", "The body has more than 1 MiB.", "Send less at a time."
 )
+TIMEOUT = Kind(
+    "request-timeout", 408, "Request Timeout", "The request took too long to arrive.", "Send it faster."
+)
+HEAD_TOO_LONG = Kind(
+    "head-too-large",
+    431,
+    "Request Header Fields Too Large",
+    "The headers have more than 64 KiB.",
+    "Send fewer of them.",
+)
+BAD_REQUEST = Kind(
+    "bad-request", 400, "Bad Request", "This is not a request of HTTP/1.1.", "Speak HTTP/1.1, without TLS."
+)
 
 KINDS: Mapping[type[MarqueeError], Kind] = {
     UnknownContentError: Kind(
@@ -115,6 +170,20 @@ KINDS: Mapping[type[MarqueeError], Kind] = {
         "Unknown content",
         "The content_id 1 is not in the trained vocabulary.",
         "GET /available-content-ids lists the known ones.",
+    ),
+    UnknownItemError: Kind(
+        "unknown-item",
+        404,
+        "Unknown item",
+        "There is no item 1.",
+        "GET /v1/items?q= finds items by title.",
+    ),
+    ErasedUserError: Kind(
+        "erased",
+        410,
+        "Erased user",
+        "The user 4503599627370497 is erased; nothing more is kept of them.",
+        "POST /v1/session begins anew as somebody else.",
     ),
     NotFoundError: Kind(
         "not-found",
@@ -130,7 +199,49 @@ KINDS: Mapping[type[MarqueeError], Kind] = {
         "The pipeline 'train' already runs.",
         "Wait for the run 0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11, or cancel it.",
     ),
+    ExperimentConflictError: Kind(
+        "experiment-conflict",
+        409,
+        "Another experiment",
+        "The experiment 'canary 7' (3) is running.",
+        "Wait for its end, or stop it.",
+    ),
     InvalidRequestError: INVALID,
+    UnauthorizedError: Kind(
+        "unauthorized",
+        401,
+        "Unauthorized",
+        "POST /run/train needs the role operator.",
+        "Send a key as `Authorization: Bearer …`; `marquee keys create` makes one.",
+    ),
+    ForbiddenError: Kind(
+        "forbidden",
+        403,
+        "Forbidden",
+        "POST /run/train needs the role operator; this key has the role viewer.",
+        "Use a key of that role.",
+    ),
+    RateLimitedError: Kind(
+        "rate-limited",
+        429,
+        "Too many requests",
+        "This address has made more requests than it may.",
+        "Wait for as many seconds as Retry-After says.",
+    ),
+    OverloadedError: Kind(
+        "overloaded",
+        503,
+        "Overloaded",
+        "More requests are under way than can be answered in time.",
+        "Wait for as many seconds as Retry-After says.",
+    ),
+    RegistryError: Kind(
+        "not-possible",
+        409,
+        "Not possible now",
+        "Nothing has served as 'champion' before ease/20261122T101500.000000Z-3f2a9c0d1e2b.",
+        "`marquee models` lists the versions and their slots.",
+    ),
     NoChampionError: Kind(
         "no-model",
         503,
@@ -169,6 +280,10 @@ def problem_response(error: MarqueeError) -> Response:
     if isinstance(error, InvalidRequestError):
         extra["errors"] = [{"field": error.field, "message": error.message}]
     headers = {"retry-after": str(RETRY_SECONDS)} if kind.status == 503 else None
+    if isinstance(error, RateLimitedError):
+        headers = {"retry-after": str(error.seconds)}
+    if isinstance(error, UnauthorizedError):
+        headers = {"www-authenticate": "Bearer"}
     return _render(kind, error.message, error.fix or kind.fix, extra, headers)
 
 
@@ -212,8 +327,13 @@ def internal_problem(request_id: str) -> Response:
 
 def responses(*errors: type[MarqueeError]) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with, for the OpenAPI document."""
+    return responses_of(*(KINDS[error] for error in errors))
+
+
+def responses_of(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Kinds of problems, for the OpenAPI document."""
     made: dict[int | str, dict[str, Any]] = {}
-    for kind in (KINDS[error] for error in errors):
+    for kind in kinds:
         entry = made.setdefault(
             kind.status,
             {

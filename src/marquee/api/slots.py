@@ -1,88 +1,80 @@
 """
-The deployed bundles in memory.
+The deployed bundles in memory, and how they follow what is deployed.
 
 A slot is swapped by one assignment once its new bundle is loaded, verified and warm; a request holds on to
-the `Served` that it began with. What answers show of items is rendered once, when a bundle is loaded.
+the `Served` that it began with, and nothing else does. What was followed last is remembered in a file beside
+the unpacked bundles, so that a process starts and answers while the database is away.
 """
 
 import asyncio
+import os
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
-import numpy as np
-import orjson
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
-from marquee.data.dataset import Histories
-from marquee.data.ranked import top_k
+from marquee.api.served import Cards, Predictor, Served, card, counted, load
+from marquee.api.shelf import Shelf
 from marquee.errors import IncompatibleBundleError, MarqueeError, NoChampionError
-from marquee.models import Recommender
-from marquee.models.mlp import Mlp
-from marquee.recommend.pipeline import RecommendationPipeline
-from marquee.store import bundles
 from marquee.store.objects import ObjectStore
+from marquee.store.postgres import Database
+from marquee.store.repositories import deployments, experiments, interactions
 from marquee.store.repositories.deployments import Deployment, Slot
+from marquee.store.repositories.experiments import Arm, Experiment
 from marquee.telemetry import get_logger
+from marquee.telemetry.metrics import BUNDLE_CREATED, BUNDLE_INFO, SWAP_SECONDS, SWAPS
 
-__all__ = ["Cards", "Predictor", "Served", "Slots", "card"]
+__all__ = ["Cards", "Followed", "Predictor", "Served", "Slots", "card", "in_thread", "read_followed"]
 
-SERVED_SLOTS: Final[tuple[Slot, ...]] = ("predictor", "champion")
+SERVED_SLOTS: Final[tuple[Slot, ...]] = ("predictor", "champion", "shadow")
+NAMED_SLOTS: Final[tuple[Slot, ...]] = ("predictor", "champion")
 RETRY_SECONDS: Final = 30.0
 """After this long a bundle that was refused is tried again: it may have been restored."""
-IMAGE_BASE: Final = "https://image.tmdb.org/t/p/w500"
+RECOUNT_SECONDS: Final = 60.0
+"""How old the popularity that stands in for a champion may get."""
+NICENESS: Final = 10
+"""Requests come first: what prepares a swap gets about a tenth of a busy core."""
+REMEMBERED: Final = "deployed.json"
 
-Cards = Mapping[int, orjson.Fragment]
-"""Item id → card as JSON, ready to be put into an answer."""
-
-
-@dataclass(frozen=True, eq=False)
-class Served:
-    """A bundle that answers."""
-
-    deployment: Deployment
-    model: Recommender
-    cards: Cards
-
-    @property
-    def name(self) -> str:
-        """Model and version, as answers and logs name the bundle."""
-        return f"{self.deployment.model}/{self.deployment.version or self.deployment.digest[:12]}"
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, eq=False)
-class Predictor(Served):
+@dataclass(frozen=True)
+class Followed:
     """
-    A bundle that answers single events.
+    What the database says is to be served.
 
     Attributes:
-        content_ids, contents: whole answers of `/available-content-ids` and `/available-contents`.
+        deployed: slot → its newest deployment.
+        experiment: the one under way.
     """
 
-    model: Mlp
-    content_ids: bytes
-    contents: bytes
+    deployed: dict[str, Deployment]
+    experiment: Experiment | None = None
 
-    def predict(
-        self, *, rating: float, popularity: float, watch_seconds: float, k: int, exclude: Iterable[int]
-    ) -> list[tuple[int, float]]:
-        """
-        The k most probable items after an event.
+    def roles(self) -> dict[str, Deployment]:
+        """What must be loaded: by slot, and the arms of the experiment by their digest."""
+        wanted: dict[str, Deployment] = {
+            slot: self.deployed[slot] for slot in SERVED_SLOTS if slot in self.deployed
+        }
+        if self.experiment is not None:
+            for arm in self.experiment.arms:
+                wanted[_role(arm.digest)] = _as_deployment(arm, self.experiment)
+        return wanted
 
-        Args:
-            exclude: external ids that must not be among them.
 
-        Returns:
-            (item id, probability) pairs, best first; fewer than k where fewer items are left.
-        """
-        scores = self.model.predict(rating=rating, popularity=popularity, watch_seconds=watch_seconds)
-        column = self.model.items.index(np.fromiter(exclude, np.int64))
-        scores[:, column[column >= 0]] = -np.inf
-        columns, best = top_k(scores, k)  # (1, k) each
-        found = columns[0] >= 0
-        ids = self.model.items.ids[columns[0, found]]
-        return list(zip(ids.tolist(), best[0, found].tolist(), strict=True))
+def read_followed(connection: Connection) -> Followed:
+    """What is to be served now."""
+    return Followed(deployments.current_all(connection), experiments.running(connection))
 
 
 class Slots:
@@ -92,17 +84,33 @@ class Slots:
     Args:
         objects: where bundles are.
         cache: folder of unpacked bundles.
+
+    Attributes:
+        experiment: whose arms answer now, None where none is under way.
+        warm_up: called with what is about to answer, in the thread that loaded it.
     """
 
     def __init__(self, objects: ObjectStore, cache: Path) -> None:
         self._objects = objects
         self._cache = cache
-        self._served: Mapping[Slot, Served] = {}
-        self._refused: dict[Slot, tuple[int, float]] = {}
+        self._served: Mapping[str, Served] = {}  # by role: a slot, or an arm of the experiment
+        self._counted: Served | None = None
+        self._counted_at = -RECOUNT_SECONDS
+        self._shelf: Shelf | None = None
+        self._refused: dict[str, tuple[str, float]] = {}  # role → digest, and when it is tried again
+        self._remembered: Followed | None = None
+        self._lock = asyncio.Lock()
+        self._behind: ThreadPoolExecutor | None = None
+        self.experiment: Experiment | None = None
+        self.warm_up: Callable[[Served], None] | None = None
 
     def get(self, slot: Slot) -> Served | None:
         """What a slot serves, None where nothing is."""
         return self._served.get(slot)
+
+    def arm(self, digest: str) -> Served | None:
+        """The bundle of an arm of the experiment, None where it could not be loaded."""
+        return self._served.get(_role(digest))
 
     def predictor(self) -> Predictor:
         """
@@ -119,128 +127,212 @@ class Slots:
             fix="Run `marquee pipeline run --model mlp`, or POST /run/train.",
         )
 
+    def champion(self) -> Served:
+        """
+        What recommends: the champion, without one popularity, without counts whatever there is.
+
+        Raises:
+            NoChampionError: there is nothing to recommend by.
+        """
+        found = self._served.get("champion") or self._counted or self._served.get("predictor")
+        if found is not None:
+            return found
+        raise NoChampionError(
+            "There is no model yet, and no film that could be popular.",
+            fix="Run `marquee pipeline run`, or POST /run/prepare-data and /run/train.",
+        )
+
     def names(self) -> dict[str, str | None]:
         """Slot → bundle."""
         served = self._served
-        return {slot: served[slot].name if slot in served else None for slot in SERVED_SLOTS}
+        return {slot: served[slot].name if slot in served else None for slot in NAMED_SLOTS}
 
-    def refused(self) -> Sequence[Slot]:
-        """The slots whose deployed bundle could not be loaded; the one before it still answers."""
+    def refused(self) -> Sequence[str]:
+        """The slots and arms whose bundle could not be loaded; the one before it still answers."""
         return sorted(self._refused)
 
-    def cards(self) -> Cards:
-        """The cards of all that is served; the predictor's win."""
-        made: dict[int, orjson.Fragment] = {}
-        for slot in reversed(SERVED_SLOTS):
-            if slot in self._served:
-                made.update(self._served[slot].cards)
-        return made
-
-    async def follow(self, deployed: Mapping[str, Deployment]) -> None:
+    async def follow(self, followed: Followed) -> None:
         """
         Make what is deployed what is served.
 
         A bundle is loaded beside the event loop. One that is refused is logged, and the slot goes on
         serving what it had.
         """
-        for slot in SERVED_SLOTS:
-            wanted, served = deployed.get(slot), self._served.get(slot)
-            if wanted is None or (served is not None and served.deployment == wanted):
-                continue
-            if served is not None and _same_bundle(served.deployment, wanted):
-                self._swap(slot, replace(served, deployment=wanted))
-                continue
-            tried, retry_at = self._refused.get(slot, (None, 0.0))
-            if tried == wanted.deployment_id and time.monotonic() < retry_at:
-                continue
-            try:
-                loaded = await asyncio.to_thread(self._load, slot, wanted)
-            except Exception as error:  # whatever is wrong with a bundle, the old one must go on serving
-                self._refused[slot] = (wanted.deployment_id, time.monotonic() + RETRY_SECONDS)
-                known = isinstance(error, MarqueeError)
-                get_logger().error(
-                    "slots.bundle_refused",
-                    slot=slot,
-                    bundle=wanted.bundle,
-                    serving=served.name if served is not None else None,
-                    error=str(error),
-                    exc_info=None if known else error,
-                )
-                continue
-            self._swap(slot, loaded)
+        if self.experiment != followed.experiment:
+            self.experiment = None  # an end is obeyed at once, a beginning when its bundles are there
+        async with self._lock:
+            wanted = followed.roles()
+            for role, deployment in wanted.items():
+                await self._fill(role, deployment)
+            for role in [role for role in self._served if role not in wanted]:
+                self._served = {name: served for name, served in self._served.items() if name != role}
+                get_logger().info("slots.emptied", slot=role)
+            self._refused = {role: tried for role, tried in self._refused.items() if role in wanted}
+            self.experiment = followed.experiment
+            if followed != self._remembered:
+                await self._beside(partial(_remember, self._cache, followed))
+                self._remembered = followed
 
-    def _swap(self, slot: Slot, served: Served) -> None:
-        self._served = {**self._served, slot: served}
-        self._refused.pop(slot, None)
-        get_logger().info("slots.swapped", slot=slot, bundle=served.name)
+    async def restock(self, database: Database) -> None:
+        """Take the catalogue from the database, for everything that is served; meanwhile slots may move."""
+        shelf = await self._beside(partial(Shelf.read, database))
+        if not len(shelf.catalog):
+            return  # bundles may still know films
+        self._shelf = shelf  # what is loaded from now on begins with it
+        while stale := next((s for s in self._served.values() if s.shelf is not shelf), None):
+            renewed = await self._beside(partial(stale.on, shelf))
+            # One bundle in several roles has one pipeline.
+            self._served = {
+                role: replace(renewed, deployment=served.deployment)
+                if served.pipeline is stale.pipeline
+                else served
+                for role, served in self._served.items()
+            }
+            if self._shelf is not shelf:
+                return
+        self._counted_at = -RECOUNT_SECONDS
 
-    def _load(self, slot: Slot, deployment: Deployment) -> Served:
+    async def recount(self, database: Database) -> None:
+        """Count what is popular, for want of a champion, if that was not done of late."""
+        async with self._lock:
+            if "champion" in self._served:
+                self._counted = None
+            elif self._shelf is not None and time.monotonic() - self._counted_at >= RECOUNT_SECONDS:
+                self._counted = await self._beside(partial(_count, database, self._shelf))
+                self._counted_at = time.monotonic()
+
+    async def restore(self) -> None:
+        """Serve what was followed last, as far as its bundles are here."""
+        path = self._cache / REMEMBERED
+        try:
+            followed = TypeAdapter(Followed).validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return
+        except (OSError, ValidationError) as error:
+            get_logger().warning("slots.memory_unreadable", path=str(path), error=str(error))
+            return
+        await self.follow(followed)
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        if self._behind is not None:
+            self._behind.shutdown(wait=True, cancel_futures=True)
+
+    async def _fill(self, role: str, wanted: Deployment) -> None:
+        served = self._served.get(role)
+        if served is not None and _same_bundle(served.deployment, wanted):
+            if served.deployment != wanted:
+                self._swap(role, replace(served, deployment=wanted))
+            return
+        tried, retry_at = self._refused.get(role, ("", 0.0))
+        if tried == wanted.digest and time.monotonic() < retry_at:
+            return
+        started = time.perf_counter()
+        try:
+            loaded = await self._beside(partial(self._load, role, wanted))
+        except Exception as error:  # whatever is wrong with a bundle, the old one must go on serving
+            self._refused[role] = (wanted.digest, time.monotonic() + RETRY_SECONDS)
+            SWAPS.labels(_slot_label(role), "refused").inc()
+            get_logger().error(
+                "slots.bundle_refused",
+                slot=role,
+                bundle=wanted.bundle,
+                serving=served.name if served is not None else None,
+                error=str(error),
+                exc_info=None if isinstance(error, MarqueeError) else error,
+            )
+            return
+        self._swap(role, loaded)
+        SWAP_SECONDS.observe(time.perf_counter() - started)
+
+    def _swap(self, role: str, served: Served) -> None:
+        before = self._served.get(role)
+        self._served = {**self._served, role: served}
+        self._refused.pop(role, None)
+        label = _slot_label(role)
+        SWAPS.labels(label, "swapped").inc()
+        if before is not None and before.name != served.name:
+            BUNDLE_INFO.labels(label, before.name).set(0)
+        BUNDLE_INFO.labels(label, served.name).set(1)
+        BUNDLE_CREATED.labels(label).set(served.deployment.created_at.timestamp())
+        get_logger().info("slots.swapped", slot=role, bundle=served.name)
+
+    def _load(self, role: str, deployment: Deployment) -> Served:
         """The deployed bundle, verified and warm."""
         other = next((s for s in self._served.values() if _same_bundle(s.deployment, deployment)), None)
-        if other is not None and (slot != "predictor" or isinstance(other, Predictor)):
-            return replace(other, deployment=deployment)
-        bundle = bundles.load(self._objects, deployment.bundle, self._cache)
-        if bundle.ref.digest != deployment.digest:
+        if other is None:
+            other = load(self._objects, self._cache, deployment, self._shelf)
+        if role == "predictor" and not isinstance(other, Predictor):
             raise IncompatibleBundleError(
-                f"The bundle {deployment.bundle} has the digest {bundle.ref.digest}, "
-                f"not {deployment.digest} as deployed.",
-                fix="Deploy it again.",
+                f"The slot 'predictor' needs an 'mlp', not the {deployment.model!r} {deployment.bundle}.",
+                fix="Run `marquee train --model mlp`.",
             )
-        model = bundle.recommender()
-        rendered = _Rendered(bundle.cards.select(["item_id", "title", "poster_path", "overview"]).to_pylist())
-        if not isinstance(model, Mlp):
-            if slot == "predictor":
-                raise IncompatibleBundleError(
-                    f"The slot 'predictor' needs an 'mlp', not the {deployment.model!r} {deployment.bundle}.",
-                    fix="Run `marquee train --model mlp`.",
-                )
-            RecommendationPipeline(model).recommend(Histories.of_items([]), 1)
-            return Served(deployment, model, rendered.cards)
-        ids = model.items.ids.tolist()
-        predictor = Predictor(
-            deployment,
-            model,
-            rendered.cards,
-            content_ids=orjson.dumps({"count": len(ids), "available_content_ids": ids}),
-            contents=orjson.dumps({"available_contents": [rendered.contents[i] for i in ids]}),
-        )
-        predictor.predict(rating=5.0, popularity=1.0, watch_seconds=60.0, k=1, exclude=())
-        return predictor
+        if self.warm_up is not None:
+            self.warm_up(other)
+        return replace(other, deployment=deployment)
+
+    async def _beside(self, work: Callable[[], R]) -> R:
+        """Work in a thread: at first like any other, once something is served behind the requests."""
+        if not self._served:
+            return await in_thread(work)
+        if self._behind is None:
+            self._behind = ThreadPoolExecutor(2, thread_name_prefix="slots", initializer=_step_back)
+        return await in_thread(work, self._behind)
 
 
-def card(item_id: int, title: str, poster_path: str | None, overview: str | None) -> orjson.Fragment:
-    """What an answer shows of an item, as JSON."""
-    content = _content(item_id, title, poster_path)
-    return orjson.Fragment(orjson.dumps({**content, "overview": overview}))
+async def in_thread(work: Callable[[], R], executor: ThreadPoolExecutor | None = None) -> R:
+    """Work in a thread, and be cancelled only when it is done: what it holds is given back by then."""
+    running = asyncio.get_running_loop().run_in_executor(executor, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
-class _Rendered:
-    """Cards of a bundle, with and without overview."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self.cards = {
-            row["item_id"]: card(row["item_id"], row["title"], row["poster_path"], row["overview"])
-            for row in rows
-        }
-        self.contents = {
-            row["item_id"]: _content(row["item_id"], row["title"], row["poster_path"]) for row in rows
-        }
+def _role(digest: str) -> str:
+    return f"arm {digest}"
 
 
-def _content(item_id: int, title: str | None, poster_path: str | None) -> dict[str, Any]:
-    return {
-        "content_id": item_id,
-        "title": title if title is not None else f"#{item_id}",
-        "poster_url": _poster_url(poster_path),
-    }
+def _slot_label(role: str) -> str:
+    return role.partition(" ")[0]
 
 
-def _poster_url(path: str | None) -> str | None:
-    """Paths are TMDB's; a catalogue of one's own may give whole addresses."""
-    if not path:
-        return None
-    return path if path.startswith(("http://", "https://")) else f"{IMAGE_BASE}/{path.lstrip('/')}"
+def _as_deployment(arm: Arm, experiment: Experiment) -> Deployment:
+    return Deployment(
+        0,
+        "challenger",
+        arm.bundle,
+        arm.digest,
+        arm.model,
+        arm.version,
+        experiment.started_by,
+        experiment.reason,
+        None,
+        None,
+        experiment.started_at,
+    )
 
 
 def _same_bundle(one: Deployment, other: Deployment) -> bool:
     return (one.bundle, one.digest) == (other.bundle, other.digest)
+
+
+def _count(database: Database, shelf: Shelf) -> Served:
+    with database.begin() as connection:
+        item_ids, counts = interactions.item_counts(connection)
+    return counted(item_ids, counts, shelf)
+
+
+def _remember(cache: Path, followed: Followed) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    content = TypeAdapter(Followed).dump_json(followed)
+    descriptor, name = tempfile.mkstemp(prefix=f".{REMEMBERED}-", dir=cache)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    Path(name).replace(cache / REMEMBERED)
+
+
+def _step_back() -> None:
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

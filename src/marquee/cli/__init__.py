@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from marquee.cli import comparing, data, learning, servers, upkeep
+from marquee.cli import comparing, data, experiments, keys, learning, releasing, servers, upkeep
 from marquee.cli.output import errors_as_lines
 
 __all__ = ["app", "main"]
@@ -43,7 +43,7 @@ def options(
     """Options of every command; all settings are environment variables (docs/configuration.md)."""
 
 
-for module in (servers, data, learning, comparing, upkeep):
+for module in (servers, data, learning, comparing, releasing, experiments, keys, upkeep):
     module.register(app)
 
 

@@ -136,4 +136,8 @@ def _database_and_models(settings: Settings) -> list[Check]:
             checks.append(Check(slot, "failed", error.message, "Train again: marquee pipeline run"))
         else:
             checks.append(Check(slot, "ok", f"{deployed.model} of {deployed.created_at:%Y-%m-%d %H:%M}"))
+    if "champion" not in slots:
+        checks.append(
+            Check("champion", "note", "none yet: popular items are recommended", "Run: marquee promote")
+        )
     return checks

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marquee.cli.output import JsonOption, bars, emit_json, fields_table
+from marquee.cli.output import JsonOption, bars, emit_json, fields_table, rows_table
 from marquee.cli.session import open_settings, run_pipeline, stores
 
 if TYPE_CHECKING:
+    from marquee.config import Settings
     from marquee.ingest.load import IngestReport
 
 __all__ = ["register"]
@@ -96,16 +97,79 @@ def interactions(
 def simulate(
     users: Annotated[int | None, typer.Option(min=1, help="How many virtual users.")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Over how many days they watch.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same audience.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same audience.")] = None,
+    live: Annotated[
+        str | None, typer.Option(metavar="URL", help="Let them visit a running API instead.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="With --live: for how long visits begin.")] = 30,
+    rate: Annotated[float, typer.Option(min=0.01, help="With --live: visits per second.")] = 20,
+    key: Annotated[str | None, typer.Option(help="With --live: an API key, where the API has any.")] = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="With --live: an API on another machine is meant.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Let a virtual audience watch the catalogue."""
+    """
+    Let a virtual audience watch the catalogue.
+
+    With --live it visits a running API: it asks for recommendations and views, clicks, watches and rates by
+    its tastes, which are those of MARQUEE_AUDIENCE__SEED; --seed is then of what it does.
+    """
     settings = open_settings()
+    if live is not None:
+        if days is not None:
+            raise ValueError("--days is of simulated viewing; with --live it is --seconds")
+        chosen = {"users": users, "rate": rate, "seconds": seconds, "seed": seed}
+        _play(settings, live, {n: v for n, v in chosen.items() if v is not None}, key, allow_remote, json)
+        return
     chosen = {"users": users, "days": days, "seed": seed}
     parameters = {name: value for name, value in chosen.items() if value is not None}
     with stores(settings) as (database, objects):
         counts = run_pipeline(settings, database, objects, "simulate", parameters, quiet=json)
     _print(counts, json, "Virtual audience")
+
+
+def _play(
+    settings: "Settings", url: str, chosen: dict[str, Any], key: str | None, allow_remote: bool, json: bool
+) -> None:
+    """Have an audience visit an API."""
+    import asyncio
+
+    import httpx
+
+    from marquee.errors import SourceUnavailableError
+    from marquee.simulate import AudienceConfig
+    from marquee.simulate.live import LiveConfig, LiveReport, check_address, fetch_world, play
+
+    config = LiveConfig(**chosen)
+    audience = AudienceConfig(users=max(config.users, settings.audience.users), seed=settings.audience.seed)
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    address = check_address(url, allow_remote=allow_remote)
+
+    async def visit() -> LiveReport:
+        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
+            try:
+                world = await fetch_world(client, audience)
+            except httpx.HTTPError as error:
+                raise SourceUnavailableError(
+                    f"The API at {address} gives no catalogue: {error}.",
+                    fix="Start it with `marquee serve`; where it has keys, send one with --key.",
+                ) from error
+            return await play(client, world, config)
+
+    made = asyncio.run(visit()).as_json()
+    bundles = made.pop("bundles")
+    if json:
+        emit_json({**made, "bundles": bundles})
+        return
+    fields_table(made, title=f"Visited {address}")
+    rows_table(
+        ("bundle", "answers", "click rate", "mean true affinity"),
+        [
+            (name, each["answers"], each["click_rate"], each["mean_affinity"])
+            for name, each in bundles.items()
+        ],
+    )
 
 
 def _ingested(json: bool, work: "Callable[[Any, Any, Any, Any], IngestReport]") -> None:

@@ -36,7 +36,7 @@ def train(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a model on all interactions and put it in its slots; `all` makes challengers of every model."""
+    """Train a model on all interactions: it becomes the challenger. `all` trains every model."""
     settings = open_settings()
     chosen = _hyper_parameters(config, set_)
     if model == "all":
@@ -87,11 +87,12 @@ def pipeline_run(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="List length of batch inference.")] = 20,
     json: JsonOption = False,
 ) -> None:
-    """Prepare data, train a model, put it in its slots, and compute everyone's top-k."""
+    """Prepare data, train a model, promote it if it passes the gate, and compute everyone's top-k."""
     settings = open_settings()
     steps: dict[str, dict[str, Any]] = {
         "prepare": {},
         "train": {"model": model, "config": _hyper_parameters(config, set_)},
+        "promote": {},
         "infer": {"k": k},
     }
     with stores(settings) as (database, objects):
@@ -109,7 +110,7 @@ def pipeline_run(
 
 
 def _train_all(settings: "Settings", config: Mapping[str, Any], json: bool) -> None:
-    """Every model that can be trained here, on one snapshot; what serves stays."""
+    """Every model that can be trained here, on one snapshot."""
     from marquee.models import trainable_models
     from marquee.pipelines.snapshots import take_snapshot
 
@@ -119,7 +120,7 @@ def _train_all(settings: "Settings", config: Mapping[str, Any], json: bool) -> N
     with stores(settings) as (database, objects):
         snapshot = take_snapshot(database, objects).key
         for name in trainable_models():
-            parameters = {"model": name, "snapshot": snapshot, "install": False}
+            parameters = {"model": name, "snapshot": snapshot}
             made[name] = run_pipeline(settings, database, objects, "train", parameters, quiet=json)
     if json:
         emit_json(made)

@@ -32,6 +32,7 @@ HIGHLIGHTS = {
     "prepare": ("items", "interactions", "simulated", "quarantined"),
     "simulate": ("users", "simulated"),
     "train": ("model", "rows", "epochs", "test_accuracy", "test_loss"),
+    "promote": ("model", "verdict"),
     "infer": ("users", "k"),
 }
 """What people see of a pipeline's counts; programs get all of them with --json."""

@@ -63,6 +63,6 @@ def _rows(prefix: str, model: type[BaseModel], *, groups: bool) -> Iterator[tupl
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.default
-    if value is None or isinstance(value, SecretStr):
+    if value is None or value == () or isinstance(value, SecretStr):
         return "–"
     return f"`{value.as_posix() if isinstance(value, Path) else value}`"

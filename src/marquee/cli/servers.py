@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+FIRST_STEPS: "tuple[tuple[str, dict[str, Any]], ...]" = (
+    ("prepare", {}),
+    ("train", {"model": "mlp"}),  # answers single events
+    ("train", {"model": "ease"}),  # knows users, and is fitted in no time
+    ("promote", {}),
+    ("infer", {}),
+)
 READY_SECONDS = 60
 """How long the API may take to answer before `up` gives up."""
 
@@ -48,10 +55,12 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
         with _server_held(settings):
             supervisor.start("worker", "worker")
             health = _await_health(settings, supervisor, stop, lambda state: state["database"] == "ok")
-            first = health.get("lacks") == ["predictor"]
+            first = health.get("lacks") == ["predictor"] and _nothing_trained(settings)
             if first:
-                _build_first_model(settings, stop)
-                health = _await_health(settings, supervisor, stop, lambda state: bool(state["predictor"]))
+                slots = _build_first_models(settings, stop)
+                health = _await_health(
+                    settings, supervisor, stop, lambda state: all(state[slot] for slot in slots)
+                )
             if not stop.is_set():
                 _greet(settings, health, None if first else time.monotonic() - started)
             while not stop.wait(0.5):
@@ -60,12 +69,22 @@ def up(host: HostOption = None, port: PortOption = None) -> None:
             supervisor.stop_children()
 
 
-def serve(host: HostOption = None, port: PortOption = None, lifeline: LifelineOption = None) -> None:
+def serve(
+    host: HostOption = None,
+    port: PortOption = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes on the port; default MARQUEE_API__PROCESSES.")
+    ] = None,
+    lifeline: LifelineOption = None,
+) -> None:
     """Serve the API (in the foreground)."""
     from marquee.api.server import serve as serve_api
     from marquee.cli.supervisor import stop_with_parent
 
     settings = open_settings(log_level=None, **_given(host=host, port=port))
+    if processes is not None:
+        api = settings.api.model_copy(update={"processes": processes})
+        settings = settings.model_copy(update={"api": api})
     stop_with_parent(lifeline)
     serve_api(settings)
 
@@ -128,8 +147,23 @@ def _server_held(settings: "Settings") -> "Iterator[None]":
         yield
 
 
-def _build_first_model(settings: "Settings", stop: "Event") -> None:
-    """On a home without a model run prepare, train and infer, unless told to stop."""
+def _nothing_trained(settings: "Settings") -> bool:
+    """Whether this home is new; a model that its gate refused is a model."""
+    from marquee.store.repositories import deployments
+
+    with stores(settings) as (database, _), database.begin() as connection:
+        return not deployments.current_all(connection)
+
+
+def _build_first_models(settings: "Settings", stop: "Event") -> list[str]:
+    """
+    Make a predictor and a champion, unless told to stop.
+
+    Returns:
+        The slots that the API serves now: what its gate refused is not among them.
+    """
+    from marquee.store.repositories import deployments
+
     console(stderr=True).print(f"First start: building everything in {settings.home}")
     try:
         with stores(settings) as (database, objects), bars() as bar:
@@ -139,11 +173,15 @@ def _build_first_model(settings: "Settings", stop: "Event") -> None:
                     raise KeyboardInterrupt
                 bar(step, done, total)
 
-            for pipeline, parameters in (("prepare", {}), ("train", {"model": "mlp"}), ("infer", {})):
+            for pipeline, parameters in FIRST_STEPS:
                 run_pipeline(settings, database, objects, pipeline, parameters, report=report)
+            with database.begin() as connection:
+                filled = deployments.current_all(connection)
+            return [slot for slot in ("predictor", "champion") if slot in filled]
     except KeyboardInterrupt:
         if not stop.is_set():
             raise
+        return []
 
 
 def _await_health(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from marquee.store.objects import ObjectStore
     from marquee.store.postgres import Database
 
-__all__ = ["open_settings", "run_pipeline", "stores"]
+__all__ = ["open_settings", "run_pipeline", "stores", "who"]
 
 
 def open_settings(*, log_level: str | None = "warning", **overrides: Any) -> "Settings":
@@ -67,3 +67,13 @@ def run_pipeline(
         return run_here(settings, database, objects, pipeline, parameters, on_progress=report)
     with bars(quiet=quiet) as drawn:
         return run_here(settings, database, objects, pipeline, parameters, on_progress=drawn)
+
+
+def who() -> str:
+    """The person at the terminal, as far as the machine knows."""
+    import getpass
+
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # an account without a name
+        return "cli"

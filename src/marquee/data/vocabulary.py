@@ -35,6 +35,7 @@ class Vocabulary:
         if len(self.ids) > 1 and bool((self._sorted[1:] == self._sorted[:-1]).any()):
             raise ValueError("ids must be distinct")
         self._table = self._made_table()
+        self._beyond = np.uint64(0 if self._table is None else len(self._table) - 1)
 
     @classmethod
     def by_count(cls, ids: ArrayLike) -> Self:
@@ -72,9 +73,9 @@ class Vocabulary:
         if not len(self.ids):
             return np.full(wanted.shape, -1, dtype=np.int64)
         if self._table is not None:
-            first, last = self._sorted[0], self._sorted[-1]
-            inside = (wanted >= first) & (wanted <= last)
-            return np.where(inside, self._table[np.where(inside, wanted - first, 0)], -1)
+            # As unsigned numbers, ids below the first are beyond the last, too: there the table ends with -1.
+            place = np.minimum((wanted - self._sorted[0]).view(np.uint64), self._beyond)
+            return np.asarray(self._table[place.view(np.int64)])
         position = np.minimum(np.searchsorted(self._sorted, wanted), len(self.ids) - 1)
         return np.where(self._sorted[position] == wanted, self._order[position], -1)
 
@@ -83,9 +84,9 @@ class Vocabulary:
         return hashlib.sha256(self.ids.astype("<i8", copy=False).tobytes()).hexdigest()
 
     def _made_table(self) -> Index | None:
-        """(last id - first id + 1,) index of each id where that is not much: many times faster to ask."""
+        """(last id - first id + 2,) index of each id where that is not much: many times faster to ask."""
         if not len(self.ids) or int(self._sorted[-1]) - int(self._sorted[0]) > 16 * len(self.ids) + 65_536:
             return None
-        table = np.full(int(self._sorted[-1] - self._sorted[0]) + 1, -1, dtype=np.int64)
+        table = np.full(int(self._sorted[-1]) - int(self._sorted[0]) + 2, -1, dtype=np.int64)
         table[self._sorted - self._sorted[0]] = self._order
         return table

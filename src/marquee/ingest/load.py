@@ -146,6 +146,7 @@ class Intake:
             observed_at: when the facts of rows without `observed_at` held; default: the day of the run, so
                 that a second run on one day adds no facts.
             fill_only: leave items alone whose facts come from another source (they count as duplicates).
+                Those that an editor has written are always left alone.
         """
         frame = raw if isinstance(raw, pl.DataFrame) else _frame(raw)
         if frame.is_empty():
@@ -159,17 +160,17 @@ class Intake:
         all_texts = pl.concat([own, further.filter(pl.col("item_id").is_in(good["item_id"].implode()))])
         with self._database.begin() as connection:
             quarantine.append(connection, self._source, _with_reasons(checked.rejected))
-            if fill_only:
-                sources = item_repository.sources(connection, good["item_id"].to_list())
-                foreign = [item_id for item_id, source in sources.items() if source != self._source]
-                mine = ~pl.col("item_id").is_in(foreign)
-            else:
-                mine = pl.lit(True)
+            sources = item_repository.sources(connection, good["item_id"].to_list())
+            edited = [item_id for item_id, source in sources.items() if source == item_repository.EDITOR]
+            foreign = [item_id for item_id, source in sources.items() if source != self._source]
+            mine = ~pl.col("item_id").is_in(foreign if fill_only else edited)
             kept = good.filter(mine)
             counts = item_repository.upsert_items(
                 connection, kept.select(ITEMS.names).to_arrow().cast(ITEMS), source=self._source
             )
-            item_repository.append_facts(connection, kept.filter(measured).select(FACT_COLUMNS).to_arrow())
+            # What an item is, its editor says; how popular it is on a day, any source may.
+            observed = (kept if fill_only else good).filter(measured).select(FACT_COLUMNS)
+            item_repository.append_facts(connection, observed.to_arrow())
             item_repository.upsert_texts(connection, all_texts.filter(mine).to_arrow())
         self._inserted += counts.inserted
         self._updated += counts.updated

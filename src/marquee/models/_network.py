@@ -210,6 +210,24 @@ class Network:
         Returns:
             (n, n_outputs) natural logarithms; a row is the same to the bit in whatever batch it comes.
         """
+        logits = self.logits(inputs, offset_rows)
+        if excluded is not None:
+            which, classes, _ = named_classes(excluded)
+            logits[which, classes] = -np.inf
+        logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return logits
+
+    def logits(self, inputs: Floats, offset_rows: Index | None = None) -> Floats:
+        """
+        What the softmax of `log_probabilities` normalises.
+
+        Args:
+            inputs, offset_rows: as there.
+
+        Returns:
+            (n, n_outputs); a row is the same to the bit in whatever batch it comes.
+        """
         n = len(inputs)
         blocks = -(-n // INFERENCE_ROWS)
         padded = np.zeros((blocks * INFERENCE_ROWS, inputs.shape[1]), self.dtype)
@@ -237,11 +255,6 @@ class Network:
         logits = logits[:n]
         if offset_rows is not None and self.offsets is not None:
             logits += self._scale * self.offsets[offset_rows]
-        if excluded is not None:
-            which, classes, _ = named_classes(excluded)
-            logits[which, classes] = -np.inf
-        logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
-        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return logits
 
     @property

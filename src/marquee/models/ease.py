@@ -35,6 +35,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import blas, lapack
 
+from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.schema import CSR, Matrix, Vector
 from marquee.errors import ModelError
@@ -45,6 +46,8 @@ from marquee.models.recency import RecencyConfig, history_matrix, training_matri
 __all__ = ["Ease", "EaseConfig"]
 
 BLOCK = 1024
+SHARED_ROWS = 8
+"""From this many histories on, what they share is worth the reordering."""
 DENSE_MACS_PER_SECOND, MIXED_MACS_PER_SECOND = 4e10, 1.7e9  # of BLAS, and of SciPy, on one core
 SPARSE_MACS_PER_SECOND, SPARSE_CELLS_PER_SECOND = 2e8, 5e7
 
@@ -118,8 +121,11 @@ class Ease(Recommender):
         else:
             assert self._dense is not None
             n_dense = len(self._dense)
-            scores = np.zeros(H.shape, np.float32)
-            scores[:, :n_dense] = H[:, :n_dense] @ self._dense
+            if n_dense == H.shape[1]:
+                scores = _product(H, self._dense)
+            else:
+                scores = np.zeros(H.shape, np.float32)
+                scores[:, :n_dense] = _product(CSR(H[:, :n_dense]), self._dense)
             if self._tail is not None:
                 scores += H @ self._tail
         scores[np.diff(H.indptr) == 0] = self._popularity
@@ -157,7 +163,7 @@ class Ease(Recommender):
         if "tail_data" in arrays:
             n = len(model.items)
             parts = (arrays["tail_data"], arrays["tail_indices"], arrays["tail_indptr"])
-            model._tail = CSR(parts, shape=(n, n))
+            model._tail = csr_over(*parts, (n, n))
         return model
 
     def _with_facts(self, X: CSR, catalog: Catalog | None) -> CSR:
@@ -167,6 +173,15 @@ class Ease(Recommender):
         facts = tf_idf(encode_items(catalog, self.items, self.config.facts, min_items=2).matrix)
         weight = np.float32(np.sqrt(self.config.facts_weight))
         return CSR(sparse.vstack([X, facts.T * weight], format="csr"))
+
+
+def _product(H: CSR, weights: Matrix) -> Matrix:
+    """
+    (n, n_items) of histories and dense weights, the same to the bit for each row alone.
+
+    Rows of the weights come from memory, which is the slow part: item by item, each serves all histories.
+    """
+    return np.asarray((H.tocsc() if H.shape[0] >= SHARED_ROWS else H) @ weights)
 
 
 def _solve_in_item_space(G: Matrix, ridge: Vector) -> tuple[Matrix, Vector]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.ranked import top_k
 from marquee.data.schema import Event, Index, Matrix
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import DataError, ModelError, NotFittedError
@@ -32,6 +33,8 @@ __all__ = ["Mlp", "MlpConfig"]
 MICROSECONDS_PER_HOUR = 3_600_000_000
 SCORED_ELEMENTS = 16_777_216
 """Probabilities held at a time by `score`: 64 MiB."""
+SUMMED_ELEMENTS = 16_384
+"""Exponentials held at a time by `most_probable`: 64 KiB."""
 
 _EVENT_INPUTS: dict[str, Callable[[Interactions | Histories], ArrayLike]] = {
     "rating": lambda rows: rows.ratings,
@@ -43,6 +46,7 @@ _ITEM_INPUTS: dict[str, Callable[[pa.Table], pa.ChunkedArray]] = {
     "release_year": lambda facts: pc.year(facts["release_date"]),
 }
 _KNOWN_INPUTS = (*_EVENT_INPUTS, "log_popularity", *_ITEM_INPUTS)
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -196,18 +200,37 @@ class Mlp(Recommender):
             (n, n_items) float32, columns in the order of `items`, rows sum to 1. A row is the same to
             the bit in whatever batch it is asked.
         """
-        given = {
-            "rating": np.asarray(rating, dtype=np.float32),
-            "log_popularity": _log_popularity(popularity),
-            "watch_seconds": np.asarray(watch_seconds, dtype=np.float32),
-            **others,
-        }
-        unused = sorted(set(others) - set(self.config.inputs))
-        if unused:
-            raise ValueError(f"Unknown inputs {unused}; the model takes {self.config.inputs}")
-        wanted = [np.atleast_1d(np.asarray(given.get(name, np.nan), float)) for name in self.config.inputs]
-        columns = dict(zip(self.config.inputs, np.broadcast_arrays(*wanted), strict=True))
-        return self._probabilities(columns)
+        return self._probabilities(self._inputs(rating, popularity, watch_seconds, **others))
+
+    def most_probable(
+        self,
+        rating: ArrayLike,
+        popularity: ArrayLike,
+        watch_seconds: ArrayLike,
+        *,
+        k: int,
+        excluded: tuple[Index, Index] = _NOTHING,
+    ) -> tuple[Index, Matrix]:
+        """
+        The k most probable items after single events, without the probabilities of all the others.
+
+        Args:
+            rating, popularity, watch_seconds: (n,) as in `predict`.
+            k: list length, > 0; may exceed the number of items.
+            excluded: (m,) rows and (m,) columns that are not to be returned; the others' probabilities
+                stay what they are.
+
+        Returns:
+            (n, k) columns, -1 as padding, best first, of equal ones the lower column; (n, k) their
+            probabilities, NaN as padding. A row is the same to the bit in whatever batch it is asked.
+        """
+        inputs = self._inputs(rating, popularity, watch_seconds)
+        logits = self._trained().logits(encode_numbers(inputs, self._knots))
+        greatest = logits.max(axis=1, keepdims=True)
+        mass = _mass(logits, greatest)
+        logits[excluded] = -np.inf
+        columns, best = top_k(logits, k)
+        return columns, np.exp(best - greatest) / mass
 
     def score(self, histories: Histories) -> Matrix:
         """Probabilities averaged over the newest events; item frequencies where there are none."""
@@ -318,10 +341,44 @@ class Mlp(Recommender):
                 columns[name] = np.where(labels >= 0, facts[labels], np.nan)
         return columns
 
+    def _inputs(
+        self, rating: ArrayLike, popularity: ArrayLike, watch_seconds: ArrayLike, **others: ArrayLike
+    ) -> Columns:
+        given = {
+            "rating": np.asarray(rating, dtype=np.float32),
+            "log_popularity": _log_popularity(popularity),
+            "watch_seconds": np.asarray(watch_seconds, dtype=np.float32),
+            **others,
+        }
+        unused = sorted(set(others) - set(self.config.inputs))
+        if unused:
+            raise ValueError(f"Unknown inputs {unused}; the model takes {self.config.inputs}")
+        wanted = [np.atleast_1d(np.asarray(given.get(name, np.nan), float)) for name in self.config.inputs]
+        return dict(zip(self.config.inputs, np.broadcast_arrays(*wanted), strict=True))
+
     def _probabilities(self, columns: Columns) -> Matrix:
         network = self._trained()
         answers: Matrix = network.log_probabilities(encode_numbers(columns, self._knots))
         return np.exp(answers, out=answers)
+
+
+def _mass(logits: Matrix, greatest: Matrix) -> Matrix:
+    """
+    (n, 1) sums of the exponentials of each row, less its greatest.
+
+    Little by little in one small buffer: the system takes its time to hand out large ones again and again.
+    """
+    n, m = logits.shape
+    step = max(1, SUMMED_ELEMENTS // m)
+    buffer = np.empty((min(step, n), m), np.float32)
+    mass = np.empty((n, 1), np.float32)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        part = buffer[: rows.stop - start]
+        np.subtract(logits[rows], greatest[rows], out=part)
+        np.exp(part, out=part)
+        np.sum(part, axis=1, keepdims=True, out=mass[rows])
+    return mass
 
 
 def _log_popularity(popularity: ArrayLike) -> Floats64:

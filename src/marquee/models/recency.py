@@ -11,6 +11,7 @@ Source:
 """
 
 import threading
+import weakref
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -95,19 +96,19 @@ def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfi
     )
     kept: list[_Made] = _recent.__dict__.setdefault("made", [])
     for made in kept:
-        if made.histories is histories and made.settings == settings and made.items == items:
+        if made.histories is histories and made.settings == settings and made.items() == items:
             return made.matrix
     known = histories.where((items.index(histories.item_ids) >= 0) & (histories.events != Event.HIDE))
     matrix = known.matrix(items, _event_weights(known, config))
-    _recent.made = [_Made(histories, items, settings, matrix), *kept[: RECENT - 1]]
+    _recent.made = [_Made(histories, weakref.ref(items), settings, matrix), *kept[: RECENT - 1]]
     return matrix
 
 
 class _Made(NamedTuple):
-    """A history matrix and what it was made of."""
+    """A history matrix and what it was made of; what is remembered here keeps no bundle mapped."""
 
     histories: Histories
-    items: Vocabulary
+    items: weakref.ref[Vocabulary]
     settings: tuple[float | None, ...]
     matrix: CSR
 

@@ -14,6 +14,8 @@ PIPELINES: Final[Mapping[str, str]] = {
     "prepare": "marquee.pipelines.prepare:prepare",
     "simulate": "marquee.pipelines.prepare:simulate",
     "train": "marquee.pipelines.train:train",
+    "promote": "marquee.pipelines.promote:promote",
+    "mirror": "marquee.pipelines.promote:mirror",
     "infer": "marquee.pipelines.infer:infer",
 }
 """Pipeline → `module:function`, imported where it is executed: a worker itself stays small."""

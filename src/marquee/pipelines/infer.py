@@ -40,6 +40,7 @@ def infer(context: RunContext) -> dict[str, Any]:
     with context.database.begin() as connection:
         newest = recommendations.current_batch(connection)
         begun = runs.get(connection, context.run_id).created_at
+        moment = recommendations.now(connection)
     if newest is not None and newest.generated_at >= begun:
         # Written by this run: its process died between that commit and the record of its end.
         return {"k": k, "bundle": newest.bundle}
@@ -56,7 +57,9 @@ def infer(context: RunContext) -> dict[str, Any]:
         np.concatenate([block.scores for block in blocks]),
     )
     with context.database.begin() as connection:
-        recommendations.replace_all(connection, histories.user_ids, ranked, bundle=bundle)
+        recommendations.replace_all(
+            connection, histories.user_ids, ranked, bundle=bundle, generated_at=moment
+        )
     return {"users": len(histories), "k": k, "bundle": bundle}
 
 
@@ -105,8 +108,8 @@ def _pipeline(model: Recommender, database: Database) -> tuple[RecommendationPip
     """The model with what the database knows of its items."""
     catalog = item_rows.load_catalog(database)
     with database.begin() as connection:
-        blocked = item_rows.not_shown(connection)
-    return RecommendationPipeline(model, catalog, blocked=blocked), catalog
+        blocked, editorial = item_rows.not_shown(connection), item_rows.editorial(connection)
+    return RecommendationPipeline(model, catalog, blocked=blocked, editorial=editorial), catalog
 
 
 def _titles(catalog: Catalog) -> dict[int, str]:

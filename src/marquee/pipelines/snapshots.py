@@ -20,7 +20,7 @@ from marquee.store.postgres import Database
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
 
-__all__ = ["Snapshot", "read_snapshot", "take_snapshot"]
+__all__ = ["Snapshot", "read_snapshot", "snapshot_extent", "take_snapshot"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,18 @@ def read_snapshot(objects: ObjectStore, key: str) -> Snapshot:
     return Snapshot(
         key, Interactions.from_arrow(tables["interactions"]), Catalog(tables["items"]), tables["popularity"]
     )
+
+
+def snapshot_extent(objects: ObjectStore, key: str) -> tuple[datetime, int]:
+    """
+    The moment of the last event of a snapshot, and its number of events: greater for newer data.
+
+    Raises:
+        NotFoundError: there is no such snapshot.
+        StoreError: it is damaged.
+    """
+    manifest = json.loads(objects.get(key))
+    return datetime.fromisoformat(manifest["last_event_at"]), int(manifest["rows"])
 
 
 def _put(objects: ObjectStore, prefix: str, table: pa.Table) -> str:

@@ -1,5 +1,8 @@
 """
-Train: fit a model on a snapshot, track the run, publish a bundle, put it in its slots.
+Train: fit a model on a snapshot, track the run, publish a bundle, put it in the slot `challenger`.
+
+Only the gate (`promote`) makes a challenger champion. An `mlp` has a gate of its own here: if it is accurate
+and quick enough it becomes the `predictor` at once, and else the old one stays.
 
 A run that is taken up again after a crash continues from its checkpoints; bundle and slots are written
 last and together, so that a killed run leaves nothing behind that serves.
@@ -13,30 +16,36 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from sqlalchemy import Connection
 
 from marquee.data import Catalog
+from marquee.evaluation.predictor_gate import PredictorReport
 from marquee.models import Recommender, model_class
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 from marquee.models.mlp import Mlp
+from marquee.pipelines.judging import judge_predictor
 from marquee.pipelines.run import RunContext
 from marquee.pipelines.snapshots import Snapshot, read_snapshot, take_snapshot
-from marquee.registry import Registry, TrackedRun
+from marquee.recommend import SimilarItems
+from marquee.registry import Registry, TrackedRun, mirror_slots
 from marquee.store import bundles
+from marquee.store.bundles import BundleRef
 from marquee.store.repositories import deployments
+from marquee.telemetry import get_logger
 
-__all__ = ["CARD_COLUMNS", "train"]
-
-CARD_COLUMNS = ("item_id", "title", "overview", "poster_path", "release_date", "genres", "original_language")
-"""What an answer shows of an item, kept in the bundle."""
+__all__ = ["train"]
 
 
 def train(context: RunContext) -> dict[str, Any]:
     """
-    Train a model and install it: as `champion`, and an `mlp` as `predictor` too.
+    Train a model and make it the challenger, and an `mlp` that passes its gate the predictor.
 
     Parameters of the run: `model` — a model name; `config` — hyper-parameters by name; `snapshot` — the id
-    of a snapshot, default: the data as it is now; `install` — false: only as `challenger`.
+    of a snapshot, default: the data as it is now.
+
+    Returns:
+        `model`, `version`, and what was measured; of an `mlp` also `predictor`: the verdict, or why not.
 
     Raises:
         ValueError: no such model or hyper-parameter.
@@ -75,28 +84,56 @@ def train(context: RunContext) -> dict[str, Any]:
             metrics=metrics,
             snapshot=snapshot.key,
             code_version=code_version,
+            similar=SimilarItems.fit(snapshot.interactions, snapshot.catalog),
         )
-    number = registry.register(
+    registry.register(
         _mlflow_name(name), tracked.run_id, bundle_key=bundle.key, bundle_version=bundle.version
     )
-    slots = _slots(name, install=bool(context.parameters.get("install", True)))
+    report = _judge_predictor(bundle, context)
     with context.database.begin() as connection:
-        for slot in slots:
-            deployments.append(
-                connection,
-                slot,
-                bundle=bundle.key,
-                digest=bundle.digest,
-                model=name,
-                version=bundle.version,
-                deployed_by="train",
-                reason=f"trained by run {context.run_id}",
-                run_id=context.run_id,
-            )
-    for slot in slots:
-        registry.alias(_mlflow_name(name), slot, number)
+        _deploy(connection, "challenger", bundle, context)
+        if report is not None and report.passed:
+            _deploy(connection, "predictor", bundle, context, report)
+    mirror_slots(context.settings, context.database)
     shutil.rmtree(_checkpoints(context), ignore_errors=True)  # nobody continues what has ended
-    return {"model": name, "version": bundle.version, **facts, **metrics}
+    made = {"model": name, "version": bundle.version, **facts, **metrics}
+    return made if report is None else {**made, "predictor": _said(report)}
+
+
+def _judge_predictor(bundle: BundleRef, context: RunContext) -> PredictorReport | None:
+    """What the predictor's gate says of an `mlp`, as it would serve; None for another model."""
+    if bundle.model != Mlp.name:
+        return None
+    loaded = bundles.load(context.objects, bundle, context.settings.paths.bundles)
+    report = judge_predictor(loaded, context.settings.gate)
+    if not report.passed:
+        get_logger().warning("train.predictor_refused", version=bundle.version, reasons=report.reasons)
+    return report
+
+
+def _deploy(
+    connection: Connection,
+    slot: deployments.Slot,
+    bundle: BundleRef,
+    context: RunContext,
+    report: PredictorReport | None = None,
+) -> None:
+    deployments.append(
+        connection,
+        slot,
+        bundle=bundle.key,
+        digest=bundle.digest,
+        model=bundle.model,
+        version=bundle.version,
+        deployed_by="train",
+        reason=f"trained by run {context.run_id}",
+        gate_report=None if report is None else report.to_dict(),
+        run_id=context.run_id,
+    )
+
+
+def _said(report: PredictorReport) -> str:
+    return report.verdict if report.verdict == "passed" else f"refused: {' '.join(report.reasons)}"
 
 
 def _fit(
@@ -117,12 +154,6 @@ def _fit(
     return {name: float(value) for name, value in getattr(model, "report", {}).items()}
 
 
-def _slots(model: str, *, install: bool) -> list[deployments.Slot]:
-    if not install:
-        return ["challenger"]
-    return ["champion", "predictor"] if model == Mlp.name else ["champion"]
-
-
 def _checkpoints(context: RunContext) -> Path:
     return context.settings.paths.checkpoints / str(context.run_id)
 
@@ -134,7 +165,7 @@ def _popularity(table: pa.Table) -> Mapping[int, float] | None:
 
 def _cards(catalog: Catalog, model: Recommender) -> pa.Table:
     """Cards of the catalogue and, by id alone, of items of the model that the catalogue lacks."""
-    table = catalog.table.select(list(CARD_COLUMNS))
+    table = catalog.table
     missing = model.items.ids[catalog.items.index(model.items.ids) < 0]
     if not len(missing):
         return table

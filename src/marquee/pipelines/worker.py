@@ -27,8 +27,9 @@ from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
 from marquee.config import Settings
-from marquee.errors import StoreUnavailableError
+from marquee.errors import StoreError, StoreUnavailableError
 from marquee.jobs import QUEUE_NAME, Queue, requeue_stalled, task_name, worker_app
+from marquee.monitoring.canary import Watch
 from marquee.pipelines import PIPELINES
 from marquee.pipelines.run import RunContext, execute
 from marquee.store.objects import ObjectStore
@@ -44,6 +45,8 @@ GRACE_SECONDS = 5.0
 """How long a run may go on after the worker was told to stop; then it is put back in the queue."""
 RETRY_SECONDS = 3
 POLL_SECONDS = 2.0
+WATCH_SECONDS = 1.0
+"""How often the canary that runs is looked at."""
 TRY_AGAIN = os.EX_TEMPFAIL
 
 
@@ -87,7 +90,7 @@ async def run_worker(
                 _register(app, settings, database, pipeline, pipelines)
             try:
                 async with app.open_async():
-                    await _work(app, settings, stopping)
+                    await _work(app, settings, database, stopping)
             except (ConnectorException, psycopg.Error) as error:
                 log.warning("worker.database_unavailable", error=str(error.__cause__ or error))
             with suppress(TimeoutError):
@@ -122,7 +125,7 @@ def _register(
     app.task(name=task_name(pipeline), queue=QUEUE_NAME, retry=_RequeueOnly())(task)
 
 
-async def _work(app: procrastinate.App, settings: Settings, stop: asyncio.Event) -> None:
+async def _work(app: procrastinate.App, settings: Settings, database: Database, stop: asyncio.Event) -> None:
     """Run the queue until `stop`; an ending worker finishes or requeues what it runs."""
     silent = settings.worker.stalled_seconds
     tasks = [
@@ -139,6 +142,7 @@ async def _work(app: procrastinate.App, settings: Settings, stop: asyncio.Event)
             )
         ),
         asyncio.create_task(_rescue(app, silent)),
+        asyncio.create_task(_watch_canaries(database)),
         asyncio.create_task(stop.wait()),
     ]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -157,6 +161,16 @@ async def _rescue(app: procrastinate.App, silent_seconds: float) -> None:
         except ConnectorException as error:
             get_logger().warning("worker.rescue_failed", error=str(error.__cause__ or error))
         await asyncio.sleep(silent_seconds / 5)
+
+
+async def _watch_canaries(database: Database) -> None:
+    watch = Watch(database)
+    while True:
+        try:
+            await asyncio.to_thread(watch.look)
+        except StoreError as error:
+            get_logger().warning("worker.watch_failed", error=str(error))
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 def _record_death(connection: Any, run_id: UUID, code: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from marquee.data.dataset import Catalog, Histories
 from marquee.data.ranked import top_k
-from marquee.data.schema import CSR, Index, Matrix
+from marquee.data.schema import CSR, Ids, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
 from marquee.recommend.similar import content_vectors
 
@@ -83,6 +83,21 @@ class WithNewItems:
         if n_known:
             scores[:, n_known:] += known.min(axis=1, keepdims=True) * self._lowest
         return scores
+
+    def neighbours(self, item_id: int) -> tuple[Ids, Vector]:
+        """
+        What a new item is scored by.
+
+        Returns:
+            (m,) external ids of known items, those most like it first, and their weights; none of an item
+            that is not new.
+        """
+        column = int(self.items.index([item_id])[0]) - len(self._model.items)
+        if column < 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        weights = self._weights[:, column].tocoo()
+        order = np.lexsort((weights.coords[0], -weights.data))
+        return self.items.ids[weights.coords[0][order]], weights.data[order]
 
 
 def _neighbours(vectors: CSR, n_known: int) -> tuple[CSR, Index]:

@@ -1,15 +1,15 @@
 """
 From histories to lists, the same way offline, in batch and in a request.
 
-    history → scores of every item, new ones included → what may not be shown is taken out →
-    the best few → variety → exploration → top-k
+    history → scores of every item, new ones included → editors' boosts → what may not be shown is taken
+    out → the best few → variety → exploration → editors' pins → top-k
 
 A watched, rated, liked, hidden or disliked item never comes back; one that was only clicked may.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from marquee.data.ranked import RankedItems, top_k
 from marquee.data.schema import Event, Ids, Index, Matrix
 from marquee.models.base import SCORE_ROWS
 from marquee.recommend.diversify import Diversifier
+from marquee.recommend.editorial import Choices, Editorial
 from marquee.recommend.explore import explore
 from marquee.recommend.filters import Filters, ItemFacts, Mask
 from marquee.recommend.new_items import Scorer, WithNewItems
@@ -32,6 +33,9 @@ COLD_DIAL: Final = 0.6
 UNCERTAIN_POOL: Final = 20
 """Uncertain items of each user that exploration draws from."""
 ANYTHING: Final = Filters()
+NO_WISHES: Final = Editorial()
+SPARSE_MASK: Final = 1 / 16
+"""Up to this share of hidden items it is faster to name them than to go through all."""
 _CLICK, _HIDE = int(Event.CLICK), int(Event.HIDE)  # plain integers compare faster
 
 
@@ -62,19 +66,29 @@ class RecommendationPipeline:
         catalog: facts for filters and variety. Its items that the model does not know join through their
             content. Filters that ask for facts find only what is in it.
         blocked: external ids that are never shown: removed items, and what editors block.
+        editorial: what editors pin and boost.
 
     Attributes:
         model: as given.
         scorer: the model with the new items of the catalogue; what explanations ask.
         facts: of the scorer's items.
+        choices: of the editors.
     """
 
-    def __init__(self, model: Scorer, catalog: Catalog | None = None, *, blocked: Ids | None = None) -> None:
+    def __init__(
+        self,
+        model: Scorer,
+        catalog: Catalog | None = None,
+        *,
+        blocked: Ids | None = None,
+        editorial: Editorial = NO_WISHES,
+    ) -> None:
         self.model = model
         self.scorer: Scorer = model
         if catalog is not None and (model.items.index(catalog.item_ids) < 0).any():
             self.scorer = WithNewItems(model, catalog)
         self.facts = ItemFacts(self.scorer.items, catalog, blocked)
+        self.choices = Choices(editorial, self.scorer.items)
         self._catalog = catalog
         counts = self.scorer.item_counts
         self._uncertain: Index = np.flatnonzero(counts <= np.median(counts)) if len(counts) else counts
@@ -88,6 +102,7 @@ class RecommendationPipeline:
         *,
         filters: Filters = ANYTHING,
         exclude: Ids | None = None,
+        seen: tuple[Index, Ids] | None = None,
         diversity: float = 0.0,
         exploration: float = 0.0,
         language: str | None = None,
@@ -101,6 +116,7 @@ class RecommendationPipeline:
             k: list length, > 0; lists are shorter (padded) where fewer items qualify.
             filters: what every item must satisfy.
             exclude: external ids that nobody may get in this call.
+            seen: rows (ascending) and external ids of what single histories may not get, beyond their own.
             diversity: 0 (the best by score) to 1 (as varied as the best `POOL` allow).
             exploration: expected share of places for items with few or no interactions, 0–1.
             language: of somebody of whom nothing is known: items in it come first.
@@ -121,21 +137,19 @@ class RecommendationPipeline:
         mask = self.facts.mask(filters)
         if exclude is not None:
             mask = self.facts.without(mask, exclude)
-        parts = [
-            self._block(
-                histories.take(slice(start, start + SCORE_ROWS))
-                if len(histories) > SCORE_ROWS
-                else histories,
-                k,
-                mask,
-                diversity,
-                exploration,
-                language,
-                rng,
+        if len(histories) <= SCORE_ROWS:
+            return self._block(histories, k, mask, seen, diversity, exploration, language, rng)
+        parts = []
+        for start in range(0, len(histories), SCORE_ROWS):
+            part = slice(start, start + SCORE_ROWS)
+            its_seen = None
+            if seen is not None:
+                cells = slice(*np.searchsorted(seen[0], [part.start, part.stop]))
+                its_seen = seen[0][cells] - start, seen[1][cells]
+            parts.append(
+                self._block(histories.take(part), k, mask, its_seen, diversity, exploration, language, rng)
             )
-            for start in range(0, max(len(histories), 1), SCORE_ROWS)
-        ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return _joined(parts)
 
     def warm_up(self) -> None:
         """Do now what the first varied list would otherwise wait for."""
@@ -146,31 +160,44 @@ class RecommendationPipeline:
         histories: Histories,
         k: int,
         mask: Mask,
+        seen: tuple[Index, Ids] | None,
         diversity: float,
         exploration: float,
         language: str | None,
         rng: np.random.Generator | None,
     ) -> RecommendedItems:
-        index = self.scorer.items.index(histories.item_ids)
-        rows, taken = histories.rows, unavailable(histories) & (index >= 0)
-        scores = np.where(mask, self.scorer.score(histories), np.float32(-np.inf))
+        items = self.scorer.items
+        index = items.index(histories.item_ids)
+        rows, known = histories.rows, index >= 0
+        scores = self.scorer.score(histories)
+        if not scores.flags.writeable:
+            scores = scores.copy()
+        as_scored = self.choices.as_scored(scores)
+        self.choices.boost(scores)
+        _hide(scores, mask)
+        taken = known & unavailable(histories)
         scores[rows[taken], index[taken]] = -np.inf
-        qualified = np.count_nonzero(scores > -np.inf, axis=1)
-        telling = (index >= 0) & (histories.events != _HIDE)
+        if seen is not None:
+            other = items.index(seen[1])
+            scores[seen[0][other >= 0], other[other >= 0]] = -np.inf
+        # On single rows far faster than along an axis.
+        qualified = np.array([np.count_nonzero(row > -np.inf) for row in scores], dtype=np.int64)
+        telling = known & (histories.events != _HIDE)
         personal = np.bincount(rows[telling], minlength=len(histories)) > 0
+        first = self.choices.take_first(scores, k)
         chosen = self._chosen(histories, scores, personal, k, diversity, language)
         propensities = np.where(chosen >= 0, np.float32(1.0), np.float32(np.nan))
         explored = np.zeros(chosen.shape, dtype=bool)
         if exploration and rng is not None:
             pool = self._uncertain_pool(scores, chosen)
             chosen, propensities, explored = explore(chosen, pool, exploration, rng)
-        values = (
-            np.take_along_axis(scores, np.maximum(chosen, 0), axis=1) if scores.shape[1] else propensities
-        )
-        ranked = RankedItems.from_indices(chosen, values, self.scorer.items.ids)
-        return RecommendedItems(
-            ranked.item_ids, ranked.scores, propensities, explored, personal, qualified.astype(np.int64)
-        )
+        if first.shape[1]:
+            chosen, propensities, explored = _behind(first, chosen, propensities, explored)
+        values = np.take_along_axis(scores, np.maximum(chosen, 0), axis=1) if len(items) else propensities
+        if self.choices:
+            self.choices.restore(values, chosen, as_scored)
+        ranked = RankedItems.from_indices(chosen, values, items.ids)
+        return RecommendedItems(ranked.item_ids, ranked.scores, propensities, explored, personal, qualified)
 
     def _chosen(
         self,
@@ -231,6 +258,29 @@ class RecommendationPipeline:
 def unavailable(histories: Histories) -> NDArray[np.bool_]:
     """(n_events,) which events take their item out of the user's lists: all but clicks."""
     return np.asarray((histories.events != _CLICK) | ~np.isnan(histories.ratings))
+
+
+def _hide(scores: Matrix, mask: Mask) -> None:
+    """Take what a mask leaves out of all rows, in place."""
+    n_hidden = len(mask) - np.count_nonzero(mask)
+    if n_hidden > SPARSE_MASK * len(mask):
+        np.copyto(scores, np.float32(-np.inf), where=~mask)
+    elif n_hidden:
+        scores[:, np.flatnonzero(~mask)] = -np.inf
+
+
+def _behind(
+    first: Index, chosen: Index, propensities: Matrix, explored: NDArray[np.bool_]
+) -> tuple[Index, Matrix, NDArray[np.bool_]]:
+    """Lists, of the same length, that begin with other items, -1 being padding behind those."""
+    k = chosen.shape[1]
+    order = np.argsort(np.hstack([first < 0, np.zeros(chosen.shape, bool)]), axis=1, kind="stable")[:, :k]
+
+    def joined(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
+        return np.take_along_axis(np.hstack([ours, theirs]), order, axis=1)
+
+    always = np.ones(first.shape, np.float32)
+    return joined(first, chosen), joined(always, propensities), joined(always < 0, explored)
 
 
 def _joined(parts: list[RecommendedItems]) -> RecommendedItems:

@@ -75,17 +75,21 @@ def read_arrow(database: "Database", query: str, **parameters: Any) -> pa.Table:
         query: SQL; `{name}` stands for a parameter, and braces of the SQL itself are doubled.
         parameters: values, quoted by psycopg.
     """
-    from adbc_driver_postgresql import dbapi
+    # Not `dbapi`: that loads pandas and Polars, which an API process has no other use for.
+    from adbc_driver_manager import AdbcConnection, AdbcStatement
+    from adbc_driver_postgresql import connect
 
     literals = {name: sql.Literal(value) for name, value in parameters.items()}
     statement = sql.SQL(query).format(**literals).as_string()
     with (
         database.translate_errors(),
-        dbapi.connect(database.url) as connection,
-        connection.cursor() as cursor,
+        connect(database.url) as opened,
+        AdbcConnection(opened) as connection,
+        AdbcStatement(connection) as query_once,
     ):
-        cursor.execute(statement)
-        return cursor.fetch_arrow_table()
+        query_once.set_sql_query(statement)
+        stream, _ = query_once.execute_query()
+        return pa.RecordBatchReader.from_stream(stream).read_all()
 
 
 def _encode_rows(columns: list[pa.Array]) -> pa.BinaryArray:

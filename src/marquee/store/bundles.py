@@ -1,9 +1,10 @@
 """
 Bundles: a fitted model as files that verify, map and travel.
 
-A bundle is `arrays.safetensors` (the arrays of the model), `cards.arrow` (what an answer shows of each
-item, so that an API needs no database) and `manifest.json` (everything else, and the SHA-256 of the other
-two). The manifest is stored last: a bundle without one does not exist. Nothing is pickled.
+A bundle is `arrays.safetensors` (the arrays of the model, and those of the similar items under `similar/`),
+`cards.arrow` (the facts of each item, so that an API needs no database to show, filter and vary) and
+`manifest.json` (everything else, and the SHA-256 of the other two). The manifest is stored last: a bundle
+without one does not exist. Nothing is pickled.
 """
 
 import fcntl
@@ -23,27 +24,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from marquee import __version__
+from marquee.data.dataset import Catalog
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import IncompatibleBundleError, NotFoundError, StoreError
 from marquee.models import model_class
 from marquee.models.base import ModelState, Recommender
+from marquee.recommend.similar import SimilarItems
+from marquee.store.arrays import map_arrays, write_arrays
 from marquee.store.objects import ObjectStore, sha256_of, sync
+from marquee.store.stamps import once_for
 
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleRef", "find", "load", "publish", "published"]
+__all__ = ["FORMAT_VERSION", "Bundle", "BundleRef", "find", "load", "publish", "published", "read_manifest"]
 
 FORMAT_VERSION = 1
 
 _ARRAYS = "arrays.safetensors"
 _CARDS = "cards.arrow"
 _MANIFEST = "manifest.json"
-_DTYPES = {
-    "BOOL": "?", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "<u1", "U16": "<u2",
-    "U32": "<u4", "U64": "<u8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
-}  # fmt: skip
+_SIMILAR = "similar"  # prefix of the arrays and key of the meta that are not the model's
 _UNDATED = ("created_at", "digest", "version")  # the manifest's fields that the digest leaves out
 
 
@@ -80,18 +80,35 @@ class Bundle:
         self.ref = ref
         self.manifest = manifest
         self.folder = folder
-        self.arrays = _map_arrays(folder / _ARRAYS)
+        self.arrays = map_arrays(folder / _ARRAYS)
 
     @cached_property
     def cards(self) -> pa.Table:
-        """What an answer shows of each item, mapped: `item_id`, `title` and what else was published."""
+        """The facts of each item, mapped: `item_id`, `title` and what else was published."""
         with pa.memory_map(str(self.folder / _CARDS)) as source:
             return pa.ipc.open_file(source).read_all()
 
     @property
     def state(self) -> ModelState:
         """What the model is made of."""
-        return ModelState(self.arrays, self.manifest["meta"])
+        meta = {name: value for name, value in self.manifest["meta"].items() if name != _SIMILAR}
+        arrays = {name: a for name, a in self.arrays.items() if not name.startswith(f"{_SIMILAR}/")}
+        return ModelState(arrays, meta)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(entry["size"] for entry in self.manifest["files"].values())
+
+    def catalog(self) -> Catalog:
+        """The facts of the cards, for filters and variety."""
+        return Catalog(self.cards)
+
+    def similar(self) -> SimilarItems | None:
+        """The similar items of each item, None where they were not published; arrays are not copied."""
+        if _SIMILAR not in self.manifest["meta"]:
+            return None
+        return SimilarItems.from_state(ModelState(self.arrays, self.manifest["meta"]).nested(_SIMILAR))
 
     def recommender(self) -> Recommender:
         """
@@ -119,6 +136,7 @@ def publish(
     metrics: Mapping[str, float],
     snapshot: str,
     code_version: str,
+    similar: SimilarItems | None = None,
     created_at: datetime | None = None,
 ) -> BundleRef:
     """
@@ -128,23 +146,26 @@ def publish(
         store: where.
         state: of the fitted model.
         model: the name by which `marquee.models.model_class` finds the class.
-        cards: one row per item with `item_id`, `title` and whatever else answers show.
+        cards: one row per item with `item_id`, `title` and what else of `schema.ITEMS` is known: what
+            answers show and filters ask.
         metrics: what was measured; non-finite values become null.
         snapshot: id of the data it was trained on.
         code_version: version of Marquee, with the commit where known.
+        similar: the similar items of each item.
         created_at: the bundle's date; default: now.
 
     Raises:
-        ValueError: cards lack a column, `meta` is not JSON-able, or an array has a dtype that safetensors
-            does not know.
+        ValueError: cards lack a column, `meta` is not JSON-able, an array has a dtype that safetensors
+            does not know, or the model uses the names of the similar items.
     """
+    state = _joined(state, similar)
     missing = [name for name in ("item_id", "title") if name not in cards.column_names]
     if missing:
         raise ValueError(f"the cards lack the columns {missing}")
     moment = (created_at or datetime.now(UTC)).astimezone(UTC)
     with tempfile.TemporaryDirectory(prefix="marquee-bundle-") as name:
         folder = Path(name)
-        _write_arrays(state.arrays, folder / _ARRAYS)
+        write_arrays(state.arrays, folder / _ARRAYS)
         _write_cards(cards, folder / _CARDS)
         body = {
             "format_version": FORMAT_VERSION,
@@ -182,19 +203,27 @@ def published(store: ObjectStore, model: str | None = None) -> Sequence[BundleRe
 
 
 def find(store: ObjectStore, key: str) -> BundleRef:
+    """The bundle whose manifest has this key; raises like `read_manifest`."""
+    return _ref(key, read_manifest(store, key))
+
+
+def read_manifest(store: ObjectStore, key: str) -> dict[str, Any]:
     """
-    The bundle whose manifest has this key.
+    What a bundle says of itself, without its files.
 
     Raises:
         NotFoundError: no such bundle.
         IncompatibleBundleError: the manifest does not verify or is of another format version.
     """
-    return _ref(key, _parse(_read_manifest(store, key), key))
+    return _parse(_read_manifest(store, key), key)
 
 
 def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
     """
     Unpack a bundle, unless it is already, and verify every file of it.
+
+    What was verified here and has not been touched since, as the system's notes of its files say, is not
+    read again.
 
     Args:
         store: where it was published; not asked when the bundle is unpacked already.
@@ -211,7 +240,7 @@ def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
     if not folder.is_dir():
         _unpack(store, key, folder)
     fix = f"Delete the folder {folder}; it is unpacked again from the object store."
-    manifest = _verify(folder, key, fix)
+    manifest = _verify(folder, key, fix, cache / f"{expected}.verified")
     found = _ref(key, manifest)
     if isinstance(ref, BundleRef) and ref != found:
         raise IncompatibleBundleError(
@@ -219,6 +248,17 @@ def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
             fix="Deploy the bundle by the reference that `publish` gave.",
         )
     return Bundle(found, manifest, folder)
+
+
+def _joined(state: ModelState, similar: SimilarItems | None) -> ModelState:
+    taken = [name for name in (*state.arrays, *state.meta) if f"{name}/".startswith(f"{_SIMILAR}/")]
+    if taken:
+        raise ValueError(f"the model's state must not use the name {min(taken)!r}: it is for similar items")
+    if similar is None:
+        return state
+    part = similar.state()
+    arrays = {f"{_SIMILAR}/{name}": array for name, array in part.arrays.items()}
+    return ModelState({**state.arrays, **arrays}, {**state.meta, _SIMILAR: part.meta})
 
 
 def _unpack(store: ObjectStore, key: str, folder: Path) -> None:
@@ -260,8 +300,13 @@ def _copy_out(store: ObjectStore, key: str, folder: Path) -> None:
         shutil.copyfile(source, folder / name)
 
 
-def _verify(folder: Path, key: str, fix: str) -> dict[str, Any]:
-    """The manifest of an unpacked bundle, once every file has proved to be what was published."""
+def _verify(folder: Path, key: str, fix: str, stamp: Path | None = None) -> dict[str, Any]:
+    """
+    The manifest of an unpacked bundle, once every file has proved to be what was published.
+
+    Args:
+        stamp: the note that it was seen of these very files before; the manifest is read each time.
+    """
     present = {path.name for path in folder.iterdir()}
     if _MANIFEST not in present:
         raise _refusal(_MANIFEST, key, "it is missing", fix)
@@ -278,8 +323,16 @@ def _verify(folder: Path, key: str, fix: str) -> dict[str, Any]:
         size = (folder / name).stat().st_size
         if size != entry["size"]:
             raise _refusal(name, key, f"it has {size} bytes instead of {entry['size']}", fix)
-        if sha256_of(folder / name) != entry["sha256"]:
-            raise _refusal(name, key, "its SHA-256 is not the one in the manifest", fix)
+
+    def verify_content() -> None:
+        for name, entry in files.items():
+            if sha256_of(folder / name) != entry["sha256"]:
+                raise _refusal(name, key, "its SHA-256 is not the one in the manifest", fix)
+
+    if stamp is None:
+        verify_content()
+    else:
+        once_for(stamp, [folder / name for name in files], verify_content)
     return manifest
 
 
@@ -347,33 +400,6 @@ def _plain(value: Any) -> Any:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
-    known = {np.dtype(code) for code in _DTYPES.values()}
-    for name, array in arrays.items():
-        if array.dtype.newbyteorder("<") not in known:
-            raise ValueError(f"the array {name!r} has the dtype {array.dtype}, which a bundle cannot hold")
-    # safetensors writes the memory as it lies; ascontiguousarray alone would give 0-d arrays a dimension.
-    save_file({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}, path)
-
-
-def _map_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """
-    The arrays of a verified safetensors file, as views of one read-only map.
-
-    Source:
-        https://github.com/huggingface/safetensors#format; its own readers copy.
-    """
-    content = np.asarray(np.memmap(path, np.uint8, "r"))
-    begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
-    header: dict[str, Any] = json.loads(content[8:begin].tobytes())
-    return {
-        name: content[begin + entry["data_offsets"][0] : begin + entry["data_offsets"][1]]
-        .view(_DTYPES[entry["dtype"]])
-        .reshape(entry["shape"])
-        for name, entry in header.items()
-    }
 
 
 def _write_cards(cards: pa.Table, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import psycopg
@@ -23,6 +24,13 @@ __all__ = ["Database"]
 
 MINIMUM_VERSION: Final = 15
 MIGRATION_LOCK: Final = 0x4D617271  # "Marq"; any number that nobody else locks
+KEPT_ALIVE: Final[dict[str, Any]] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+"""Of connections that idle: a host that is gone without a word is noticed after these."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,12 +46,21 @@ class Database:
         url: libpq URL, without a driver.
         settings: pool and time-outs.
         server: the embedded server that it lives in, stopped with it.
+        secrets: the folder of secrets; repositories that need one find it in the connection's options.
     """
 
-    def __init__(self, url: str, settings: DatabaseSettings, *, server: EmbeddedServer | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: DatabaseSettings,
+        *,
+        server: EmbeddedServer | None = None,
+        secrets: Path | None = None,
+    ) -> None:
         self.url: str = url
         self.server = server
         self._settings = settings
+        self._secrets = secrets
         self._async: AsyncEngine | None = None
         parsed = make_url(url)
         self.address: str = _address(parsed)
@@ -51,9 +68,12 @@ class Database:
         self.engine: Engine = create_engine(self._driver_url, **self._engine_options())
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings, *, prepare: bool = True) -> Self:
         """
         Connect to the configured server, or start the embedded one, and migrate if need be.
+
+        Args:
+            prepare: whether to connect and migrate now; else that is for the caller, by `prepare`.
 
         Raises:
             ConfigError: the server is older than PostgreSQL 15, or its database newer than this Marquee.
@@ -63,15 +83,47 @@ class Database:
         secret = settings.database.url
         if secret is None:
             server = EmbeddedServer.start(settings.paths)
-            database = cls(server.url, settings.database, server=server)
+            database = cls(server.url, settings.database, server=server, secrets=settings.paths.secrets)
         else:
-            database = cls(_plain_url(secret.get_secret_value()), settings.database)
+            database = cls(
+                _plain_url(secret.get_secret_value()), settings.database, secrets=settings.paths.secrets
+            )
         try:
-            database._prepare()
+            if prepare:
+                database.prepare()
         except BaseException:
             database.close()
             raise
         return database
+
+    def prepare(self) -> None:
+        """
+        Check the version of the server and bring the schema to the newest revision.
+
+        Raises:
+            ConfigError: the server is older than PostgreSQL 15, or its database newer than this Marquee.
+            StoreUnavailableError: the server cannot be reached.
+        """
+        with self.begin() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            version = driver.info.server_version // 10_000
+            if version < MINIMUM_VERSION:
+                raise ConfigError(
+                    f"PostgreSQL at {self.address} is version {version}; Marquee needs 15 or newer.",
+                    fix="Upgrade it, or unset MARQUEE_DATABASE__URL to use the embedded server.",
+                )
+            if _revision(connection) == HEAD:
+                return
+        with self.translate_errors(), self.engine.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+            connection.commit()
+            try:
+                self._migrate(connection)
+            finally:
+                connection.rollback()
+                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
+                connection.commit()
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -101,6 +153,18 @@ class Database:
         with self.translate_errors():
             async with self.async_engine().begin() as connection:
                 yield connection
+
+    async def connect(self) -> psycopg.AsyncConnection[Any]:
+        """
+        A connection outside of the pool, in autocommit, for who keeps it; its end is noticed within seconds.
+
+        Raises:
+            StoreUnavailableError: the server cannot be reached.
+        """
+        with self.translate_errors():
+            return await psycopg.AsyncConnection.connect(
+                self.url, autocommit=True, **KEPT_ALIVE, **self._engine_options()["connect_args"]
+            )
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -159,35 +223,13 @@ class Database:
             "pool_size": self._settings.pool_size,
             "pool_pre_ping": True,
             "hide_parameters": True,
+            "execution_options": {"secrets": self._secrets},
             "connect_args": {
                 "options": options,
                 "connect_timeout": self._settings.connect_timeout_seconds,
                 "application_name": "marquee",
             },
         }
-
-    def _prepare(self) -> None:
-        """Check the version of the server and bring the schema to the newest revision."""
-        with self.begin() as connection:
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
-            version = driver.info.server_version // 10_000
-            if version < MINIMUM_VERSION:
-                raise ConfigError(
-                    f"PostgreSQL at {self.address} is version {version}; Marquee needs 15 or newer.",
-                    fix="Upgrade it, or unset MARQUEE_DATABASE__URL to use the embedded server.",
-                )
-            if _revision(connection) == HEAD:
-                return
-        with self.translate_errors(), self.engine.connect() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
-            connection.commit()
-            try:
-                self._migrate(connection)
-            finally:
-                connection.rollback()
-                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
-                connection.commit()
 
     def _migrate(self, connection: Connection) -> None:
         from marquee.store.migrations import upgrade

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     Date,
     DateTime,
     Identity,
@@ -78,14 +79,18 @@ def _now(name: str) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _title_index(column: Column[Any]) -> Index:
-    """For search that forgives typos and accents; `fold_title` is a function of ours."""
-    folded = func.fold_title(column).label("folded")
+def _search(name: str, of: str) -> Column[Any]:
+    """A title as it is searched, `search_title` being a function of ours: case, accents, Hangul by letter."""
+    return Column(name, Text, Computed(f"search_title({of})", persisted=True))
+
+
+def _search_index(column: Column[Any]) -> Index:
+    """For search that forgives typos."""
     return Index(
         f"{column.table.name}_{column.name}_idx",
-        folded,
+        column,
         postgresql_using="gin",
-        postgresql_ops={"folded": "gin_trgm_ops"},
+        postgresql_ops={column.name: "gin_trgm_ops"},
     )
 
 
@@ -117,6 +122,9 @@ items = Table(
     Column("pin", Boolean, nullable=False, server_default=text("false")),
     Column("block", Boolean, nullable=False, server_default=text("false")),
     Column("boost", REAL, nullable=False, server_default=text("1")),
+    Column("popularity", REAL),  # the newest of `item_facts`, kept here to sort by
+    _search("search_title", "title"),
+    _search("search_original_title", "original_title"),
 )
 
 item_facts = Table(
@@ -139,12 +147,15 @@ item_texts = Table(
     Column("overview", Text),
     Column("tagline", Text),
     Column("poster_path", Text),
+    _search("search_title", "title"),
     PrimaryKeyConstraint("item_id", "language"),
 )
 
-_title_index(items.c.title)
-_title_index(items.c.original_title)
-_title_index(item_texts.c.title)
+# In the collation "C", which is not seen where tables are compared with these.
+Index("items_fold_title_idx", func.fold_title(items.c.title), items.c.item_id)
+_search_index(items.c.search_title)
+_search_index(items.c.search_original_title)
+_search_index(item_texts.c.search_title)
 
 users = Table(
     "users",
@@ -177,7 +188,13 @@ interactions = Table(
     CheckConstraint("watch_seconds >= 0 AND watch_seconds < 'Infinity'", name="watch_seconds"),
     CheckConstraint("(event = 'undo') = (revokes IS NOT NULL)", name="revokes"),
     Index("interactions_user_id_occurred_at_idx", "user_id", "occurred_at"),
-    Index("interactions_revokes_idx", "source", "revokes", postgresql_where=text("revokes IS NOT NULL")),
+    Index(
+        "interactions_undos_idx",
+        "user_id",
+        "source",
+        "revokes",
+        postgresql_where=text("revokes IS NOT NULL"),
+    ),
     Index("interactions_request_id_idx", "request_id", postgresql_where=text("request_id IS NOT NULL")),
 )
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
 from marquee.data import RankedItems
+from marquee.store import tables
 from marquee.store.postgres import Database
 from marquee.store.repositories import predictions, recommendations
 
@@ -57,10 +59,8 @@ def test_empty_batch_is_a_batch(database: Database):
 
 def test_latest_predicted_items_come_newest_first(database: Database):
     def predict(connection, *item_ids: int) -> None:
-        predictions.append(
-            connection, user_id=1, item_id=2, rating=8.0, watch_seconds=None, popularity=3.5,
-            item_ids=item_ids, scores=[0.5] * len(item_ids), bundle="a",
-        )  # fmt: skip
+        values = {"user_id": 1, "item_id": 2, "item_ids": item_ids, "scores": [0.5] * len(item_ids)}
+        connection.execute(insert(tables.predictions).values(**values, bundle="a"))
 
     with database.begin() as connection:
         assert predictions.latest_items(connection, 3) == []

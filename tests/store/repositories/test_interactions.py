@@ -151,3 +151,16 @@ def test_erased_user_leaves_no_trace_in_reads(database: Database):
         assert len(interactions.user_history(connection, 1)) == 0
         assert interactions.seen_items(connection, 1) == frozenset()
     assert interactions.load(database).user_ids.tolist() == [2]
+
+
+def test_item_counts_are_of_events_that_tell_taste(database: Database):
+    with database.begin() as connection:
+        events = [
+            event("a", item=10),
+            event("b", item=10, user=2),
+            event("c", item=11, kind=Event.HIDE),
+            event("d", item=12, kind=Event.CLICK),
+        ]
+        interactions.append_events(connection, events)
+        item_ids, counts = interactions.item_counts(connection)
+        assert dict(zip(item_ids.tolist(), counts.tolist(), strict=True)) == {10: 2, 12: 1}

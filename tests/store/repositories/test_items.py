@@ -100,6 +100,17 @@ def test_removed_item_is_gone_until_its_source_names_it_again(database: Database
         assert items.not_shown(connection).tolist() == []
 
 
+def test_what_an_editor_has_written_no_other_source_changes_or_removes(database: Database):
+    with database.begin() as connection:
+        items.upsert_items(connection, films(), source="tmdb")
+        edited = films(title="Matrix").slice(0, 1)
+        assert items.upsert_items(connection, edited, source=items.EDITOR) == UpsertCounts(0, 1, 0)
+        assert items.upsert_items(connection, films(), source="tmdb") == UpsertCounts(0, 0, 2)
+        assert items.cards(connection, [603])[603].title == "Matrix"
+        assert items.remove(connection, [603, 862], removed_at=DAY) == 1
+        assert items.not_shown(connection).tolist() == [862]
+
+
 def test_facts_are_those_known_at_the_moment(database: Database):
     def fact(day: int, popularity: float | None) -> dict:
         return {"item_id": 603, "observed_at": DAY + timedelta(days=day), "popularity": popularity}
@@ -123,3 +134,23 @@ def test_item_without_title_is_a_schema_error(database: Database):
             items.upsert_items(connection, films().drop_columns("title"), source="x")
         with pytest.raises(SchemaError, match="title"):
             items.upsert_items(connection, films(title=None), source="x")
+
+
+def test_editorial_choices_are_those_of_items_that_are_shown(database: Database):
+    with database.begin() as connection:
+        items.upsert_items(connection, films(), source="tmdb")
+        before = items.version(connection)
+        assert items.version(connection) == before
+    with database.begin() as connection:
+        connection.execute(text("UPDATE items SET pin = true, boost = 2.5 WHERE item_id = 862"))
+    with database.begin() as connection:
+        assert items.version(connection) != before
+        chosen = items.editorial(connection)
+        assert (chosen.pinned.tolist(), chosen.boosted.tolist(), chosen.boosts.tolist()) == (
+            [862],
+            [862],
+            [1.5],
+        )
+        connection.execute(text("UPDATE items SET block = true WHERE item_id = 862"))
+        assert items.editorial(connection).pinned.tolist() == []
+        assert items.not_shown(connection).tolist() == [862]

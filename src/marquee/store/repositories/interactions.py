@@ -25,11 +25,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
 
 from marquee.data import Event, Interactions
-from marquee.data.schema import INTERACTIONS
+from marquee.data.schema import INTERACTIONS, Ids, Index
 from marquee.errors import SchemaError
 from marquee.store.bulk import copy_in, read_arrow
 from marquee.store.notify import EVERYTHING, notify, notify_users
 from marquee.store.postgres import Database
+from marquee.store.repositories import erasures
 from marquee.store.tables import interactions, users
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "UserKind",
     "append_events",
     "count",
+    "effective",
+    "item_counts",
     "load",
     "load_interactions",
     "seen_items",
@@ -100,6 +103,8 @@ def load_interactions(
     """
     Append many events; those that are there already, by (source, event_key), stay as they are.
 
+    The events of erased users are left out, and count as if they were there already.
+
     Args:
         connection: in the caller's transaction.
         rows: the columns of `schema.INTERACTIONS`, `event_key`, and where there are undos `revokes`.
@@ -111,8 +116,9 @@ def load_interactions(
     """
     rows = _checked(rows)
     given = len(rows)
-    if not given:
-        return LoadCounts(0, 0)
+    rows = erasures.without_erased(connection, rows)
+    if not len(rows):
+        return LoadCounts(0, given)
     _add_users(connection, pc.unique(rows["user_id"]), kind)
     # One load of a source at a time: the second finds the rows of the first.
     connection.execute(
@@ -132,9 +138,15 @@ def load_interactions(
 def append_events(
     connection: Connection, events: Sequence[NewEvent], *, source: str = "live", kind: UserKind = "live"
 ) -> LoadCounts:
-    """Append a few events; a retry with the same key changes nothing."""
+    """
+    Append a few events; a retry with the same key changes nothing.
+
+    Raises:
+        ErasedUserError: one of the users is erased; nothing is appended.
+    """
     if not events:
         return LoadCounts(0, 0)
+    erasures.refuse_erased(connection, {event.user_id for event in events})
     _add_users(connection, pa.array({event.user_id for event in events}, pa.int64()), kind)
     values = [
         {
@@ -180,27 +192,36 @@ def load(database: Database, *, before: datetime | None = None) -> Interactions:
     )
 
 
+def item_counts(connection: Connection) -> tuple[Ids, Index]:
+    """Ids of the items with events that tell taste, and how many each has; undone ones still count."""
+    query = (
+        select(interactions.c.item_id, func.count().label("rows"))
+        .where(interactions.c.event.not_in([Event.HIDE.label, Event.UNDO.label]))
+        .group_by(interactions.c.item_id)
+    )
+    rows = connection.execute(query).all()
+    return (
+        np.array([row.item_id for row in rows], dtype=np.int64),
+        np.array([row.rows for row in rows], dtype=np.int64),
+    )
+
+
 def user_history(connection: Connection, user_id: int, *, limit: int = 1_000) -> Interactions:
     """The newest events of a user that count, oldest first; none for an unknown or erased user."""
     columns = [interactions.c[name] for name in INTERACTIONS.names]
-    query = _effective(user_id, columns).order_by(interactions.c.occurred_at.desc()).limit(limit)
+    query = effective(user_id, columns).order_by(interactions.c.occurred_at.desc()).limit(limit)
     rows = [dict(row._mapping) for row in connection.execute(query)]
     return Interactions.from_arrow(pa.Table.from_pylist(rows, schema=INTERACTIONS)).sorted()
 
 
 def seen_items(connection: Connection, user_id: int) -> frozenset[int]:
     """The items that a user has seen or hidden; a click alone is neither."""
-    query = _effective(user_id, [interactions.c.item_id]).where(interactions.c.event != Event.CLICK.label)
+    query = effective(user_id, [interactions.c.item_id]).where(interactions.c.event != Event.CLICK.label)
     return frozenset(connection.execute(query.distinct()).scalars())
 
 
-def count(connection: Connection) -> dict[str, int]:
-    """Rows per source, undone ones included."""
-    query = text("SELECT source, count(*) AS rows FROM interactions GROUP BY source ORDER BY source")
-    return {row.source: row.rows for row in connection.execute(query)}
-
-
-def _effective(user_id: int, columns: Sequence[Any]) -> Select[Any]:
+def effective(user_id: int, columns: Sequence[Any]) -> Select[Any]:
+    """The columns of the events of a user that count; none of an erased user."""
     undo = interactions.alias("undo")
     undone = exists().where(
         and_(
@@ -213,6 +234,12 @@ def _effective(user_id: int, columns: Sequence[Any]) -> Select[Any]:
     return select(*columns).where(
         interactions.c.user_id == user_id, interactions.c.event != Event.UNDO.label, ~undone, ~erased
     )
+
+
+def count(connection: Connection) -> dict[str, int]:
+    """Rows per source, undone ones included."""
+    query = text("SELECT source, count(*) AS rows FROM interactions GROUP BY source ORDER BY source")
+    return {row.source: row.rows for row in connection.execute(query)}
 
 
 def _checked(rows: pa.Table) -> pa.Table:

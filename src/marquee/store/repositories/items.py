@@ -25,12 +25,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from marquee.data import Catalog
 from marquee.data.schema import ITEMS, Ids
 from marquee.errors import SchemaError
+from marquee.recommend.editorial import Editorial
 from marquee.store.bulk import copy_in, read_arrow
 from marquee.store.notify import notify
 from marquee.store.postgres import Database
 from marquee.store.tables import item_facts, item_texts, items
 
 __all__ = [
+    "EDITOR",
     "FACTS",
     "TEXTS",
     "ItemCard",
@@ -39,6 +41,7 @@ __all__ = [
     "cards",
     "count",
     "drop_facts",
+    "editorial",
     "facts_as_of",
     "forget",
     "load_catalog",
@@ -48,6 +51,7 @@ __all__ = [
     "unchecked_since",
     "upsert_items",
     "upsert_texts",
+    "version",
 ]
 
 FACTS = pa.schema(
@@ -72,6 +76,9 @@ TEXTS = pa.schema(
     ]
 )
 """Columns of `upsert_texts`."""
+
+EDITOR = "editor"
+"""The source of what editors write. Their word wins: no other source changes or removes it."""
 
 TRANSLATED = ("title", "poster_path", "overview")
 MOMENT = pa.timestamp("us", tz="UTC")
@@ -100,6 +107,8 @@ def upsert_items(connection: Connection, rows: pa.Table, *, source: str) -> Upse
     """
     Insert items, or update those whose facts differ; an item that was removed is back.
 
+    What an editor has written or removed stays so, and counts as unchanged, unless the source is `EDITOR`.
+
     Args:
         rows: columns of `schema.ITEMS`, at least `item_id` and `title`; absent ones are null. Of a
             repeated item the last row counts.
@@ -112,7 +121,8 @@ def upsert_items(connection: Connection, rows: pa.Table, *, source: str) -> Upse
     rows = rows.append_column(pa.field("source", pa.string()), pa.repeat(pa.scalar(source), len(rows)))
     # The newest word of a source is that the item exists.
     rows = rows.append_column(pa.field("removed_at", MOMENT), pa.nulls(len(rows), MOMENT))
-    counts = _upsert(connection, "items", rows, key=["item_id"], stamp="updated_at")
+    yields = f"(items.source <> '{EDITOR}' OR excluded.source = '{EDITOR}')"
+    counts = _upsert(connection, "items", rows, key=["item_id"], stamp="updated_at", only=yields)
     connection.execute(
         update(items)
         .where(items.c.item_id == func.any(_bigints(rows["item_id"])), items.c.checked_at < func.now())
@@ -147,9 +157,19 @@ def append_facts(connection: Connection, rows: pa.Table) -> int:
     rows = _checked(rows, FACTS, required=("item_id", "observed_at"))
     _stage(connection, "item_facts", _last_of_each(rows, ["item_id", "observed_at"]))
     names = ", ".join(FACTS.names)
-    return connection.execute(
+    appended = connection.execute(
         text(f"INSERT INTO item_facts ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
     ).rowcount
+    connection.execute(
+        text(
+            "UPDATE items SET popularity = newest.popularity FROM ("
+            "SELECT DISTINCT ON (item_id) item_id, popularity FROM item_facts "
+            "WHERE item_id IN (SELECT item_id FROM staged) ORDER BY item_id, observed_at DESC"
+            ") AS newest WHERE newest.item_id = items.item_id "
+            "AND newest.popularity IS DISTINCT FROM items.popularity"
+        )
+    )
+    return appended
 
 
 def load_catalog(database: Database, *, language: str | None = None) -> Catalog:
@@ -207,18 +227,48 @@ def cards(
 
 
 def remove(connection: Connection, item_ids: Sequence[int], *, removed_at: datetime) -> int:
-    """Mark items as gone from their source; they are no longer recommended, their events stay."""
-    return connection.execute(
+    """
+    Mark items as gone from their source; they are no longer recommended, their events stay.
+
+    Those that an editor has written stay.
+    """
+    given = items.c.item_id == func.any(_bigints(item_ids))
+    removed = connection.execute(
         update(items)
-        .where(items.c.item_id == func.any(_bigints(item_ids)), items.c.removed_at.is_(None))
+        .where(given, items.c.removed_at.is_(None), items.c.source != EDITOR)
         .values(removed_at=removed_at)
     ).rowcount
+    if removed:
+        notify(connection, "marquee_items")
+    return removed
 
 
 def not_shown(connection: Connection) -> Ids:
     """The items that are gone from their source or blocked by editors, ascending."""
     query = select(items.c.item_id).where(or_(items.c.removed_at.is_not(None), items.c.block))
     return np.array(connection.execute(query.order_by(items.c.item_id)).scalars().all(), dtype=np.int64)
+
+
+def editorial(connection: Connection) -> Editorial:
+    """What editors pin, in the order of item id, and boost, by 1 less than the number that they set."""
+    of_shown = and_(items.c.removed_at.is_(None), items.c.block.is_(False))
+    pinned = select(items.c.item_id).where(items.c.pin, of_shown).order_by(items.c.item_id)
+    boosted = select(items.c.item_id, items.c.boost).where(items.c.boost != 1, of_shown)
+    rows = connection.execute(boosted.order_by(items.c.item_id)).all()
+    return Editorial(
+        np.array(connection.execute(pinned).scalars().all(), dtype=np.int64),
+        np.array([row.item_id for row in rows], dtype=np.int64),
+        np.array([row.boost - 1 for row in rows], dtype=np.float32),
+    )
+
+
+def version(connection: Connection) -> str:
+    """A word that changes with every change of an item."""
+    # xmin is the transaction that last wrote a row.
+    query = text(
+        "SELECT concat_ws(' ', count(*), sum(xmin::text::bigint), max(xmin::text::bigint)) FROM items"
+    )
+    return str(connection.execute(query).scalar_one())
 
 
 def unchecked_since(connection: Connection, source: str, moment: datetime) -> list[int]:
@@ -239,9 +289,16 @@ def drop_facts(connection: Connection, source: str, before: datetime) -> int:
         Rows deleted.
     """
     of_source = select(items.c.item_id).where(items.c.source == source)
-    return connection.execute(
+    dropped = connection.execute(
         delete(item_facts).where(item_facts.c.observed_at < before, item_facts.c.item_id.in_(of_source))
     ).rowcount
+    unknown = items.c.item_id.not_in(select(item_facts.c.item_id))
+    connection.execute(
+        update(items)
+        .where(items.c.source == source, items.c.popularity.is_not(None), unknown)
+        .values(popularity=None)
+    )
+    return dropped
 
 
 def forget(connection: Connection, source: str, before: datetime) -> int:
@@ -264,7 +321,8 @@ def forget(connection: Connection, source: str, before: datetime) -> int:
     )
     for table in (item_texts, item_facts):
         connection.execute(delete(table).where(table.c.item_id == func.any(_bigints(ids))))
-    nothing = {"overview": None, "poster_path": None, "backdrop_path": None, "updated_at": func.now()}
+    names = ("overview", "poster_path", "backdrop_path", "popularity")
+    nothing = {**dict.fromkeys(names), "updated_at": func.now()}
     connection.execute(update(items).where(items.c.item_id == func.any(_bigints(ids))).values(nothing))
     return len(ids)
 
@@ -323,7 +381,13 @@ def _stage(connection: Connection, table: str, rows: pa.Table) -> None:
 
 
 def _upsert(
-    connection: Connection, table: str, rows: pa.Table, *, key: list[str], stamp: str | None = None
+    connection: Connection,
+    table: str,
+    rows: pa.Table,
+    *,
+    key: list[str],
+    stamp: str | None = None,
+    only: str = "true",
 ) -> UpsertCounts:
     rows = _last_of_each(rows, key)
     _stage(connection, table, rows)
@@ -336,7 +400,8 @@ def _upsert(
     written = connection.execute(
         text(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ORDER BY {keys} "
-            f"ON CONFLICT ({keys}) DO UPDATE SET {assigned} WHERE ({old}) IS DISTINCT FROM ({new}) "
+            f"ON CONFLICT ({keys}) DO UPDATE SET {assigned} "
+            f"WHERE ({old}) IS DISTINCT FROM ({new}) AND {only} "
             "RETURNING xmax = 0"  # no transaction has deleted the row version: it was not there before
         )
     ).scalars()

@@ -1,50 +1,30 @@
 """Answers of the predictor, kept so that the newest can be shown."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
 
 from marquee.store.tables import predictions
 
-__all__ = ["append", "latest_items"]
+__all__ = ["NewPrediction", "latest_items"]
 
 SCANNED_PREDICTIONS = 200
 """How far back distinct items are looked for."""
 
 
-def append(
-    connection: Connection,
-    *,
-    user_id: int,
-    item_id: int,
-    rating: float | None,
-    watch_seconds: float | None,
-    popularity: float | None,
-    item_ids: Sequence[int],
-    scores: Sequence[float],
-    bundle: str,
-) -> int:
-    """
-    Keep one answer with its inputs.
+class NewPrediction(NamedTuple):
+    """An answer of the predictor and what it was asked, for the journal; the fields are columns."""
 
-    Returns:
-        Its prediction id.
-    """
-    made: int = connection.execute(
-        insert(predictions)
-        .values(
-            user_id=user_id,
-            item_id=item_id,
-            rating=rating,
-            watch_seconds=watch_seconds,
-            popularity=popularity,
-            item_ids=list(item_ids),
-            scores=list(scores),
-            bundle=bundle,
-        )
-        .returning(predictions.c.prediction_id)
-    ).scalar_one()
-    return made
+    user_id: int
+    item_id: int
+    rating: float | None
+    watch_seconds: float | None
+    popularity: float | None
+    item_ids: Sequence[int] | NDArray[Any]
+    scores: Sequence[float] | NDArray[Any]
+    bundle: str
 
 
 def latest_items(connection: Connection, k: int) -> list[int]:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from marquee.data import RankedItems
 from marquee.data.schema import Ids
@@ -13,7 +13,7 @@ from marquee.store.bulk import copy_in
 from marquee.store.notify import notify
 from marquee.store.tables import recommendation_batches, recommendations
 
-__all__ = ["Batch", "UserRecommendations", "current_batch", "for_user", "newest_items", "replace_all"]
+__all__ = ["Batch", "UserRecommendations", "current_batch", "for_user", "newest_items", "now", "replace_all"]
 
 SCANNED_USERS = 200
 """How many users' lists are looked through for distinct items."""
@@ -39,7 +39,20 @@ class UserRecommendations:
     generated_at: datetime
 
 
-def replace_all(connection: Connection, user_ids: Ids, ranked: RankedItems, *, bundle: str) -> Batch:
+def now(connection: Connection) -> datetime:
+    """The database's clock, at the beginning of this transaction."""
+    moment: datetime = connection.execute(select(func.now())).scalar_one()
+    return moment
+
+
+def replace_all(
+    connection: Connection,
+    user_ids: Ids,
+    ranked: RankedItems,
+    *,
+    bundle: str,
+    generated_at: datetime | None = None,
+) -> Batch:
     """
     Write a batch and make it the current one; the former is gone when the transaction commits.
 
@@ -47,12 +60,14 @@ def replace_all(connection: Connection, user_ids: Ids, ranked: RankedItems, *, b
         user_ids: (n,) distinct.
         ranked: one list per user.
         bundle: key of the bundle that made them.
+        generated_at: by the database's clock, a moment before the events were read from which they were
+            made: whose events are newer is not served from this batch. Default: now.
     """
     if len(user_ids) != len(ranked):
         raise ValueError(f"{len(user_ids)} users for {len(ranked)} lists")
     row = connection.execute(
         insert(recommendation_batches)
-        .values(bundle=bundle)
+        .values(bundle=bundle, generated_at=func.now() if generated_at is None else generated_at)
         .returning(recommendation_batches.c.generation, recommendation_batches.c.generated_at)
     ).one()
     copy_in(connection, "recommendations", _rows(row.generation, user_ids, ranked))

@@ -7,14 +7,45 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-TABLES = """
+# Hangul as it is typed, letter by letter: `깃` on the way to `기생충` is then a beginning of it.
+LETTERS = "".join(
+    [
+        *(chr(0x1100 + i) for i in range(19)),  # initial consonants
+        *(chr(0x1161 + i) for i in range(21)),  # vowels
+        *(chr(0x11A8 + i) for i in range(27)),  # final consonants
+    ]
+)
+KEYS = (
+    "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
+    "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
+    "ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ"
+)
+TWO_KEYS = {
+    "ㅘ": "ㅗㅏ", "ㅙ": "ㅗㅐ", "ㅚ": "ㅗㅣ", "ㅝ": "ㅜㅓ", "ㅞ": "ㅜㅔ", "ㅟ": "ㅜㅣ", "ㅢ": "ㅡㅣ",
+    "ㄳ": "ㄱㅅ", "ㄵ": "ㄴㅈ", "ㄶ": "ㄴㅎ", "ㄺ": "ㄹㄱ", "ㄻ": "ㄹㅁ", "ㄼ": "ㄹㅂ", "ㄽ": "ㄹㅅ",
+    "ㄾ": "ㄹㅌ", "ㄿ": "ㄹㅍ", "ㅀ": "ㄹㅎ", "ㅄ": "ㅂㅅ",
+}  # fmt: skip
+APART = '\t\n\r!"#$%&()*+,-./:;<=>?@[\\]^_{|}~¡¿«»‐‑‒–—―…·•“”„‹›、。「」『』〈〉《》【】〜・'
+DROPPED = "''`´‘’ʼ"  # `schindlers` finds `Schindler's`
+
+
+def typed(title: str) -> str:
+    """SQL of a folded title as the keys that type it, words apart by one space and one before the first."""
+    keys = f"translate(normalize({title}, NFKD), '{LETTERS}', '{KEYS}')"
+    for compound, pair in TWO_KEYS.items():
+        keys = f"replace({keys}, '{compound}', '{pair}')"
+    apart = f"translate({keys}, '{APART}{DROPPED}', repeat(' ', {len(APART)}))"
+    return f"' ' || btrim(regexp_replace(normalize({apart}, NFC), ' +', ' ', 'g'))"
+
+
+TABLES = f"""
 CREATE TABLE experiments (
     experiment_id bigint GENERATED ALWAYS AS IDENTITY,
     name text NOT NULL,
     kind text NOT NULL,
     arms jsonb NOT NULL,
     salt text NOT NULL,
-    limits jsonb DEFAULT '{}' NOT NULL,
+    limits jsonb DEFAULT '{{}}' NOT NULL,
     status text DEFAULT 'running' NOT NULL,
     started_by text NOT NULL,
     reason text NOT NULL,
@@ -51,6 +82,9 @@ CREATE TABLE impressions_rest PARTITION OF impressions DEFAULT;
 ALTER TABLE interactions ADD COLUMN request_id uuid;
 CREATE INDEX interactions_request_id_idx ON interactions (request_id) WHERE request_id IS NOT NULL;
 
+DROP INDEX interactions_revokes_idx;
+CREATE INDEX interactions_undos_idx ON interactions (user_id, source, revokes) WHERE revokes IS NOT NULL;
+
 ALTER TABLE api_keys ADD COLUMN last_used_at timestamptz;
 
 CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
@@ -58,9 +92,18 @@ CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
 -- unaccent is not immutable, since its dictionary may be replaced; nothing of ours replaces it.
 CREATE FUNCTION fold_title(title text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN lower(public.unaccent('public.unaccent'::regdictionary, normalize(title, NFKC)));
-CREATE INDEX items_title_idx ON items USING gin (fold_title(title) gin_trgm_ops);
-CREATE INDEX items_original_title_idx ON items USING gin (fold_title(original_title) gin_trgm_ops);
-CREATE INDEX item_texts_title_idx ON item_texts USING gin (fold_title(title) gin_trgm_ops);
+CREATE FUNCTION search_title(title text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN {typed("fold_title(title)")};
+ALTER TABLE items
+    ADD COLUMN popularity real,
+    ADD COLUMN search_title text GENERATED ALWAYS AS (search_title(title)) STORED,
+    ADD COLUMN search_original_title text GENERATED ALWAYS AS (search_title(original_title)) STORED;
+ALTER TABLE item_texts
+    ADD COLUMN search_title text GENERATED ALWAYS AS (search_title(title)) STORED;
+CREATE INDEX items_fold_title_idx ON items (fold_title(title) COLLATE "C", item_id);
+CREATE INDEX items_search_title_idx ON items USING gin (search_title gin_trgm_ops);
+CREATE INDEX items_search_original_title_idx ON items USING gin (search_original_title gin_trgm_ops);
+CREATE INDEX item_texts_search_title_idx ON item_texts USING gin (search_title gin_trgm_ops);
 """
 
 
@@ -73,9 +116,15 @@ def downgrade() -> None:
     """Take it away again, with what is in it."""
     op.execute(
         """
-        DROP INDEX items_title_idx, items_original_title_idx, item_texts_title_idx;
+        DROP INDEX items_fold_title_idx;
+        ALTER TABLE items DROP COLUMN popularity, DROP COLUMN search_title,
+            DROP COLUMN search_original_title;
+        ALTER TABLE item_texts DROP COLUMN search_title;
+        DROP FUNCTION search_title(text);
         DROP FUNCTION fold_title(text);
         ALTER TABLE api_keys DROP COLUMN last_used_at;
+        DROP INDEX interactions_undos_idx;
+        CREATE INDEX interactions_revokes_idx ON interactions (source, revokes) WHERE revokes IS NOT NULL;
         ALTER TABLE interactions DROP COLUMN request_id;
         DROP TABLE impressions_rest;
         ALTER TABLE impressions DROP COLUMN tier, DROP COLUMN experiment_id, DROP COLUMN duration_ms,

@@ -1,0 +1,156 @@
+"""What to watch after a viewing: the predictor's vocabulary, its answers, and the newest recommendations."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import structlog
+from fastapi import APIRouter, Body, Response
+from pydantic import TypeAdapter, ValidationError
+
+from marquee.api.deps import ListLength, Services, ServicesDep
+from marquee.api.hot import HotCall, HotRoute, PassOn, Reply
+from marquee.api.latest import rendered
+from marquee.api.problems import InvalidRequestError, UnknownContentError, responses
+from marquee.api.schemas.service import (
+    AvailableContentIds,
+    AvailableContents,
+    PredictRequest,
+    PredictResponse,
+    RecentRecommendations,
+)
+from marquee.errors import NoChampionError, StoreUnavailableError
+
+__all__ = ["HOT", "router"]
+
+DEGRADED_HEADER = "X-Marquee-Degraded"
+_DEGRADED = ((DEGRADED_HEADER.lower().encode(), b"database"),)
+_DEGRADED_DOC = {
+    DEGRADED_HEADER: {
+        "description": "`database`: answered without it; what the user has seen may be among the films.",
+        "schema": {"type": "string"},
+    }
+}
+_BODY: Final = TypeAdapter(PredictRequest)
+_LENGTH: Final = re.compile(rb"k=([1-9][0-9]?|100)")
+_DEFAULT_LENGTH: Final = 10
+
+router = APIRouter(tags=["recommendations"])
+
+
+@router.get(
+    "/available-content-ids",
+    summary="Ids of the films that the predictor knows",
+    response_model=AvailableContentIds,
+    responses=responses(NoChampionError),
+)
+async def available_content_ids(services: ServicesDep) -> Response:
+    """The trained vocabulary, most watched first."""
+    return _response(Reply(services.slots.predictor().content_ids))
+
+
+@router.get(
+    "/available-contents",
+    summary="Films that the predictor knows",
+    response_model=AvailableContents,
+    responses=responses(NoChampionError),
+)
+async def available_contents(services: ServicesDep) -> Response:
+    """The films of the trained vocabulary, most watched first."""
+    return _response(Reply(services.slots.predictor().contents))
+
+
+@router.get(
+    "/latest-recommendations",
+    summary="The newest recommendations",
+    response_model=RecentRecommendations,
+    responses={200: {"headers": _DEGRADED_DOC}, **responses(InvalidRequestError, StoreUnavailableError)},
+)
+async def latest_recommendations(services: ServicesDep, k: ListLength = _DEFAULT_LENGTH) -> Response:
+    """Films of the newest `/predict` answers, then of the newest batch, without duplicates."""
+    return _response(await _latest(services, k))
+
+
+@router.post(
+    "/predict",
+    summary="Films to watch after a viewing",
+    response_model=PredictResponse,
+    responses={
+        200: {"headers": _DEGRADED_DOC},
+        **responses(InvalidRequestError, UnknownContentError, NoChampionError),
+    },
+)
+async def predict(services: ServicesDep, viewing: Annotated[PredictRequest, Body()]) -> Response:
+    """
+    The k most probable films other than this one and those that the user has seen, hidden or disliked.
+
+    The answer is kept, so that `/latest-recommendations` shows it at once.
+    """
+    return _response(await _predict(services, viewing))
+
+
+async def _predict_hot(call: HotCall) -> Reply:
+    if call.header(b"content-type").partition(b";")[0] != b"application/json":
+        raise PassOn
+    try:
+        viewing = _BODY.validate_json(call.body)
+    except ValidationError:
+        raise PassOn from None  # to whoever words the refusal
+    return await _predict(call.services, viewing)
+
+
+async def _latest_hot(call: HotCall) -> Reply:
+    if not call.query:
+        return await _latest(call.services, _DEFAULT_LENGTH)
+    given = _LENGTH.fullmatch(call.query)
+    if given is None:
+        raise PassOn
+    return await _latest(call.services, int(given[1]))
+
+
+async def _content_ids_hot(call: HotCall) -> Reply:
+    return Reply(call.services.slots.predictor().content_ids)
+
+
+async def _contents_hot(call: HotCall) -> Reply:
+    return Reply(call.services.slots.predictor().contents)
+
+
+HOT: Final[Sequence[HotRoute]] = (
+    HotRoute("POST", "/predict", _predict_hot),
+    HotRoute("GET", "/latest-recommendations", _latest_hot),
+    HotRoute("GET", "/available-content-ids", _content_ids_hot),
+    HotRoute("GET", "/available-contents", _contents_hot),
+)
+
+
+async def _predict(services: Services, viewing: PredictRequest) -> Reply:
+    answered = await services.predictions.answer(viewing)
+    structlog.contextvars.bind_contextvars(bundle=answered.bundle)
+    return _degraded(answered.body) if answered.degraded else Reply(answered.body)
+
+
+async def _latest(services: Services, k: int) -> Reply:
+    """
+    The newest recommendations; without the database the most watched films stand in.
+
+    Raises:
+        StoreUnavailableError: neither the database nor a model is there.
+    """
+    try:
+        return Reply(await services.latest.answer(k))
+    except StoreUnavailableError:
+        served = services.slots.get("predictor") or services.slots.get("champion")
+        if served is None:
+            raise
+        return _degraded(rendered(served.cards[item_id] for item_id in served.model.items.ids[:k].tolist()))
+
+
+def _degraded(body: bytes) -> Reply:
+    structlog.contextvars.bind_contextvars(degraded="database")
+    return Reply(body, headers=_DEGRADED)
+
+
+def _response(reply: Reply) -> Response:
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return Response(reply.body, reply.status, headers, media_type="application/json")

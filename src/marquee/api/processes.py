@@ -1,0 +1,169 @@
+"""
+Several API processes on one port: started together, started again when one dies, stopped together.
+
+Each opens a listening socket of its own on the port, and the kernel spreads connections among them: of one
+socket that all shared, the process that happens to wake first would take most. A process and its parent hold
+the ends of a socket pair: there the child says that it is ready, or why it cannot start, and it stops itself
+when the parent is gone, be it by `kill -9`.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+from marquee.config import Settings
+from marquee.errors import MarqueeError, StoreError
+from marquee.telemetry import configure_logs, get_logger
+
+__all__ = ["keep_running"]
+
+LOOK_SECONDS: Final = 0.1
+DEATHS: Final = 5
+"""A process that dies more often within `WINDOW_SECONDS` will not do better the next time."""
+WINDOW_SECONDS: Final = 60.0
+GRACE_SECONDS: Final = 5.0
+"""How much longer than its requests a process may take to stop."""
+CHILD: Final = "from marquee.api.processes import _child; _child()"
+
+
+@dataclass
+class _Process:
+    number: int
+    process: "subprocess.Popen[bytes]"
+    line: Connection
+    is_ready: bool = False
+    deaths: list[float] = field(default_factory=list)
+
+
+def keep_running(settings: Settings, metrics: Path) -> None:
+    """
+    Run `settings.api.processes` API processes until this one is asked to stop.
+
+    Args:
+        metrics: folder in which they share their metrics; emptied.
+
+    Raises:
+        MarqueeError: what kept a process from starting, or that one dies again and again.
+    """
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(parents=True)
+    with _asked_to_stop() as asked:
+        running: list[_Process] = []
+        try:
+            running += [_start(n, settings, metrics) for n in range(settings.api.processes)]
+            while not asked.wait(LOOK_SECONDS):
+                for child in running:
+                    _look_at(child, settings, metrics)
+        finally:
+            _stop(running, settings.api.shutdown_seconds + GRACE_SECONDS, metrics)
+
+
+def _start(number: int, settings: Settings, metrics: Path) -> _Process:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", CHILD, str(theirs.fileno())],
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C reaches the parent, which stops them in order
+        )
+    line = Connection(ours.detach())
+    with contextlib.suppress(OSError):  # gone already: the next look finds out
+        line.send((sys.path, settings))
+    return _Process(number, process, line)
+
+
+def _look_at(child: _Process, settings: Settings, metrics: Path) -> None:
+    """Hear what a process has to say, and start it again when it has died."""
+    error = None
+    with contextlib.suppress(EOFError, OSError):
+        while child.line.poll():
+            error = child.line.recv()
+            child.is_ready = error is None
+    if child.process.poll() is None:
+        return
+    if error is not None and not child.deaths:
+        kind, message, fix = error
+        raise kind(message, fix=fix)
+    now = time.monotonic()
+    deaths = [death for death in child.deaths if now - death < WINDOW_SECONDS] + [now]
+    get_logger().error("api.process_died", number=child.number, code=child.process.returncode)
+    _forget(child, metrics)
+    if len(deaths) > DEATHS:
+        raise StoreError(
+            f"The API process {child.number} died {len(deaths)} times in a minute, last with the code "
+            f"{child.process.returncode}.",
+            fix="See its log.",
+        )
+    again = _start(child.number, settings, metrics)
+    child.process, child.line, child.is_ready, child.deaths = again.process, again.line, False, deaths
+
+
+def _stop(running: list[_Process], seconds: float, metrics: Path) -> None:
+    for child in running:
+        if child.process.poll() is None:
+            child.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    for child in running:
+        try:
+            child.process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+        _forget(child, metrics)
+
+
+def _forget(child: _Process, metrics: Path) -> None:
+    """Close the line, and count what the process said of its own state no longer."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    child.line.close()
+    mark_process_dead(child.process.pid, str(metrics))  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    event = threading.Event()
+
+    def note(*_: Any) -> None:
+        event.set()
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _child() -> None:
+    """What each process runs; its argument is its end of the line to the parent."""
+    line = Connection(int(sys.argv[1]))
+    sys.path[:], settings = line.recv()
+    configure_logs(settings.log)
+
+    def stop_with_parent() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            line.recv()  # nothing more is ever sent
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_with_parent, name="lifeline", daemon=True).start()
+    from marquee.api.server import serve_share
+
+    try:
+        serve_share(settings, lambda: line.send(None))
+    except MarqueeError as error:
+        line.send((type(error), error.message, error.fix))
+        sys.exit(1)

@@ -1,0 +1,94 @@
+"""What answers know of items: the catalogue of one moment, with its cards rendered once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from marquee.data.dataset import Catalog
+from marquee.data.schema import Ids
+from marquee.recommend.editorial import Editorial
+from marquee.store.postgres import Database
+from marquee.store.repositories import items
+
+__all__ = ["Shelf", "image_url"]
+
+IMAGES: Final = "https://image.tmdb.org/t/p"
+SHOWN: Final = (
+    "item_id",
+    "title",
+    "original_title",
+    "release_date",
+    "runtime_minutes",
+    "genres",
+    "original_language",
+    "overview",
+    "poster_path",
+    "backdrop_path",
+)
+
+
+def _nothing() -> Ids:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """
+    The items of a catalogue.
+
+    Attributes:
+        catalog: their facts.
+        blocked: external ids that are never shown.
+        editorial: what editors pin and boost.
+        cards: item id → the members of its card as JSON, without braces.
+    """
+
+    catalog: Catalog
+    blocked: Ids = field(default_factory=_nothing)
+    editorial: Editorial = field(default_factory=Editorial)
+    cards: Mapping[int, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = self.catalog.table.select(SHOWN).to_pylist()
+        object.__setattr__(self, "cards", {row["item_id"]: _members(row) for row in rows})
+
+    @classmethod
+    def read(cls, database: Database) -> "Shelf":
+        """The catalogue as the database has it now."""
+        catalog = items.load_catalog(database)
+        with database.begin() as connection:
+            return cls(catalog, items.not_shown(connection), items.editorial(connection))
+
+    def card(self, item_id: int) -> bytes:
+        """The members of an item's card; of an item that is not in the catalogue, what must be there."""
+        found = self.cards.get(item_id)
+        return found if found is not None else _members({"item_id": item_id})
+
+
+def image_url(path: str | None, size: str = "w500") -> str | None:
+    """The address of an image; paths are TMDB's, a catalogue of one's own may give whole addresses."""
+    if not path:
+        return None
+    return path if path.startswith(("http://", "https://")) else f"{IMAGES}/{size}/{path.lstrip('/')}"
+
+
+def _members(row: Mapping[str, Any]) -> bytes:
+    released: date | None = row.get("release_date")
+    card = {
+        "item_id": row["item_id"],
+        "title": row.get("title") or f"#{row['item_id']}",
+        "original_title": row.get("original_title"),
+        "release_date": released,
+        "year": released.year if released is not None else None,
+        "runtime_minutes": row.get("runtime_minutes"),
+        "genres": row.get("genres") or [],
+        "original_language": row.get("original_language"),
+        "overview": row.get("overview"),
+        "poster_url": image_url(row.get("poster_path")),
+        "backdrop_url": image_url(row.get("backdrop_path"), "w1280"),
+    }
+    return orjson.dumps(card)[1:-1]

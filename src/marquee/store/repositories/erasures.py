@@ -1,0 +1,156 @@
+"""
+People who asked to be forgotten: their rows go, and a keyed hash of their id keeps them from coming back.
+
+An erasure has two steps, each a transaction. The first marks the user and waits for events under way; from
+then on no event of theirs counts or is taken. The second deletes, for as long as it takes, and keeps nobody
+waiting. Both may be repeated.
+
+The hash is HMAC-SHA256: without the key a list of ids that are few enough to try says nothing. The key is no
+part of the database or of its backups.
+"""
+
+import hmac
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import BigInteger, Connection, cast, exists, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from marquee.errors import ConfigError, ErasedUserError
+from marquee.store.notify import notify_users
+from marquee.store.secrets import read_secret
+from marquee.store.tables import erasures, users
+
+__all__ = ["LOCK", "OF_USER", "delete_rows", "mark", "refuse_erased", "without_erased"]
+
+LOCK: Final = 0x45726173  # "Eras"; any number that nobody else locks
+KEY_CHECK: Final = b"the key of this table"
+"""Its hash is in the table beside those of users: who holds another key finds it missing."""
+
+OF_USER: Final = {
+    "interactions": "DELETE FROM interactions WHERE user_id = :user_id",
+    "shadow_answers": "DELETE FROM shadow_answers USING impressions "
+    "WHERE shadow_answers.request_id = impressions.request_id AND impressions.user_id = :user_id",
+    "impressions": "DELETE FROM impressions WHERE user_id = :user_id",
+    "predictions": "DELETE FROM predictions WHERE user_id = :user_id",
+    "recommendations": "DELETE FROM recommendations WHERE user_id = :user_id",
+    "quarantine": "DELETE FROM quarantine WHERE content->>'user_id' = CAST(:user_id AS text)",
+}
+"""In this order: shadow answers are found by the impressions."""
+
+
+def mark(connection: Connection, user_id: int, folder: Path) -> datetime:
+    """
+    Say that a user is erased: the first step.
+
+    Args:
+        folder: of the secrets.
+
+    Returns:
+        When it was said first.
+    """
+    key = _key(connection, folder)
+    # Whoever appends events holds this lock together; those who come later see the mark.
+    connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    connection.execute(
+        upsert(erasures)
+        .values([{"user_hash": _hash(key, KEY_CHECK)}, {"user_hash": _hash(key, _name(user_id))}])
+        .on_conflict_do_nothing()
+    )
+    now = func.now()
+    marked: datetime = connection.execute(
+        upsert(users)
+        .values(user_id=user_id, kind="live", created_at=now, erased_at=now)
+        .on_conflict_do_update(
+            index_elements=["user_id"],
+            # The row keeps the number, so that it is not given away again, and nothing else of the person.
+            set_={
+                "erased_at": func.coalesce(users.c.erased_at, now),
+                "created_at": func.coalesce(users.c.erased_at, now),
+            },
+        )
+        .returning(users.c.erased_at)
+    ).scalar_one()
+    notify_users(connection, [user_id])
+    return marked
+
+
+def delete_rows(connection: Connection, user_id: int) -> dict[str, int]:
+    """
+    Delete what is kept of a user: the second step.
+
+    Returns:
+        Rows deleted, per table.
+    """
+    deleted = {
+        table: connection.execute(text(statement), {"user_id": user_id}).rowcount
+        for table, statement in OF_USER.items()
+    }
+    notify_users(connection, [user_id])
+    return deleted
+
+
+def refuse_erased(connection: Connection, user_ids: Iterable[int]) -> None:
+    """
+    Hold off erasures until this transaction ends, and see that none of its users is erased.
+
+    Raises:
+        ErasedUserError: one of them is.
+    """
+    connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
+    ids = cast(list(user_ids), ARRAY(BigInteger))
+    query = select(users.c.user_id).where(users.c.user_id == func.any(ids), users.c.erased_at.is_not(None))
+    erased = connection.execute(query.order_by(users.c.user_id).limit(1)).scalar_one_or_none()
+    if erased is not None:
+        raise ErasedUserError(f"The user {erased} is erased; nothing more is kept of them.")
+
+
+def without_erased(connection: Connection, rows: pa.Table) -> pa.Table:
+    """
+    The rows of users who are not erased; it costs nothing until somebody is.
+
+    Args:
+        rows: with a column `user_id`.
+
+    Raises:
+        ConfigError: the erased cannot be told, since the key is not the one they were hashed with.
+    """
+    if not connection.execute(select(exists().select_from(erasures))).scalar_one():
+        return rows
+    key = _key(connection, connection.get_execution_options().get("secrets"))
+    known = set(connection.execute(select(erasures.c.user_hash)).scalars())
+    ids = pc.unique(rows["user_id"]).to_pylist()
+    erased = np.array([i for i in ids if _hash(key, _name(i)) in known], np.int64)
+    if not len(erased):
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows["user_id"], pa.array(erased))))
+
+
+def _key(connection: Connection, folder: Any) -> bytes:
+    """The key that the hashes of the table are made with."""
+    fix = "Give all processes of one deployment the same folder of secrets, and a restored one its old one."
+    if folder is None:
+        raise ConfigError("There are erased users, and no folder of secrets to tell who they are.", fix=fix)
+    key = read_secret(folder, "erasures")
+    hashes = select(erasures.c.user_hash)
+    is_ours = erasures.c.user_hash == _hash(key, KEY_CHECK)
+    if connection.execute(select(exists(hashes) & ~exists(hashes.where(is_ours)))).scalar_one():
+        raise ConfigError(
+            f"The erased users were hashed with another key than that in {folder}: they cannot be told.",
+            fix=fix,
+        )
+    return key
+
+
+def _name(user_id: int) -> bytes:
+    return str(user_id).encode()
+
+
+def _hash(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, content, "sha256")

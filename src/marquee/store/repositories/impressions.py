@@ -1,0 +1,185 @@
+"""
+What was answered: rows that are written behind the answers, and marked when their lists are seen.
+
+Rows are rendered to PostgreSQL's COPY text one at a time, as answers are given, and written many at a time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import numpy as np
+import orjson
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.pq.abc import PGresult
+
+from marquee.store.notify import EVERYTHING
+from marquee.store.repositories.predictions import NewPrediction
+from marquee.store.wire import Call, bigints, times, uuids
+
+__all__ = [
+    "TABLES",
+    "Impression",
+    "ShadowAnswer",
+    "View",
+    "ensure_partitions",
+    "found",
+    "mark_viewed",
+    "rendered",
+    "write",
+]
+
+PARTITION_LOCK: Final = 0x4D617272
+LOCK_SECONDS: Final = 5
+
+Numbers = Sequence[int] | Sequence[float] | NDArray[Any]
+
+
+class Impression(NamedTuple):
+    """A list that was shown; item_ids, scores and propensities are of one length."""
+
+    request_id: UUID
+    served_at: datetime
+    user_id: int | None
+    item_ids: Numbers
+    scores: Numbers
+    propensities: Numbers | None
+    bundle: str
+    arm: str | None
+    surface: str
+    tier: str
+    experiment_id: int | None
+    duration_ms: float
+    error: str | None = None
+
+
+class ShadowAnswer(NamedTuple):
+    """What another model would have answered; agreement is the share of the items shown that it has too."""
+
+    request_id: UUID
+    served_at: datetime
+    bundle: str
+    item_ids: Numbers
+    scores: Numbers
+    agreement: float
+    duration_ms: float
+    error: str | None = None
+
+
+class View(NamedTuple):
+    """A list came on somebody's screen."""
+
+    request_id: UUID
+    user_id: int
+    viewed_at: int  # microseconds since 1970
+
+
+Row = Impression | NewPrediction | ShadowAnswer
+
+TABLES: Final[Mapping[type[Row], str]] = {
+    Impression: "impressions",
+    NewPrediction: "predictions",
+    ShadowAnswer: "shadow_answers",
+}
+
+# A list is viewed within two days or not at all: partitions older than that are not looked into.
+VIEWED: Final = b"""
+UPDATE impressions AS i SET viewed_at = v.viewed_at
+FROM (
+    SELECT request_id, user_id, min(viewed_at) AS viewed_at
+    FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v (request_id, user_id, viewed_at)
+    GROUP BY request_id, user_id
+) AS v
+WHERE i.request_id = v.request_id AND coalesce(i.user_id, v.user_id) = v.user_id
+    AND i.served_at > now() - interval '2 days' AND i.viewed_at IS NULL
+"""
+FOUND: Final = b"""
+SELECT request_id FROM impressions
+WHERE request_id = ANY($1::uuid[]) AND served_at > now() - interval '2 days'
+"""
+
+
+def rendered(row: Row) -> bytes:
+    """A row as a line of COPY text."""
+    return b"\t".join([_RENDERERS[type(value)](value) for value in row]) + b"\n"
+
+
+async def write(connection: psycopg.AsyncConnection[Any], rows: Mapping[str, Sequence[bytes]]) -> None:
+    """
+    Append rendered rows to their tables, in the caller's transaction.
+
+    Args:
+        rows: by name of the table.
+    """
+    for table, lines in rows.items():
+        if not lines:
+            continue
+        async with connection.cursor().copy(_COPY[table]) as copy:
+            await copy.write(b"".join(lines))
+    if rows.get("predictions"):
+        await connection.execute("SELECT pg_notify('marquee_predictions', %s)", [EVERYTHING])
+
+
+async def ensure_partitions(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Make the partitions of today and tomorrow, where they are missing, in the caller's transaction."""
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [PARTITION_LOCK])
+    await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{LOCK_SECONDS}s"))
+    today = datetime.now(UTC).date()
+    for day in (today, today + timedelta(days=1)):
+        await connection.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {} PARTITION OF impressions FOR VALUES FROM ({}) TO ({})"
+            ).format(
+                sql.Identifier(f"impressions_{day:%Y%m%d}"),
+                f"{day}T00:00:00Z",
+                f"{day + timedelta(days=1)}T00:00:00Z",
+            )
+        )
+
+
+def mark_viewed(views: Sequence[View]) -> tuple[Call, Call]:
+    """Note when lists came on screen; the second call answers with the ids of those that are there."""
+    ids = uuids([view.request_id.bytes for view in views])
+    users, moments = bigints([view.user_id for view in views]), times([view.viewed_at for view in views])
+    return Call(VIEWED, [ids, users, moments]), Call(FOUND, [ids])
+
+
+def found(result: PGresult) -> frozenset[bytes]:
+    """The ids, 16 bytes each, of the answers that are there."""
+    return frozenset(result.get_value(row, 0) or b"" for row in range(result.ntuples))
+
+
+_COPY: Final = {
+    table: f"COPY {table} ({', '.join(row._fields)}) FROM STDIN".encode() for row, table in TABLES.items()
+}
+
+
+@lru_cache(maxsize=1024)
+def _text(value: str) -> bytes:
+    """Text with what COPY takes for its own escaped; PostgreSQL cannot hold the character 0."""
+    escaped = value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return escaped.replace("\0", "").encode(errors="replace")
+
+
+def _array(values: Numbers) -> bytes:
+    return b"{%b}" % orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
+_RENDERERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
+    type(None): lambda _: b"\\N",
+    str: _text,
+    int: b"%d".__mod__,
+    float: lambda value: repr(value).encode(),
+    UUID: lambda value: value.hex.encode(),
+    datetime: lambda value: value.isoformat().encode(),
+    list: _array,
+    tuple: _array,
+    np.ndarray: _array,
+    np.float32: lambda value: repr(float(value)).encode(),
+    np.float64: lambda value: repr(float(value)).encode(),
+    np.int64: b"%d".__mod__,
+}

@@ -1,0 +1,127 @@
+"""
+Every Prometheus metric of the package.
+
+Names are `marquee_<subsystem>_<what>_<unit>`; no label holds the id of a user or an item. Processes sharing a
+port share their metrics through files: `marquee.api.ops` renders them, `marquee.api.server` names the folder
+before they start. So gauges say how they are put together, and nothing is a callback.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+"""Seconds: from an answer out of memory to one that its caller has given up."""
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+# Requests
+
+REQUESTS = Counter("marquee_http_requests_total", "Requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "marquee_http_request_seconds",
+    "Time from the first look at a request to the end of its answer.",
+    ["route", "tier"],
+    buckets=QUICK,
+)
+REQUESTS_IN_PROGRESS = Gauge(
+    "marquee_http_requests_in_progress", "Requests under way.", multiprocess_mode="livesum"
+)
+UNHANDLED_ERRORS = Counter(
+    "marquee_http_unhandled_errors_total", "Requests that ended in an error nobody foresaw.", ["route"]
+)
+SHED = Counter("marquee_http_shed_total", "Requests refused to protect the others.")
+RATE_LIMITED = Counter("marquee_http_rate_limited_total", "Requests over a rate limit.", ["scope"])
+SLOW_CLIENTS = Counter(
+    "marquee_http_slow_clients_total", "Connections ended because the client was too slow.", ["phase"]
+)
+LOOP_LAG_SECONDS = Gauge(
+    "marquee_http_loop_lag_seconds",
+    "How late the event loop was to do what was due, once a second.",
+    multiprocess_mode="livemax",
+)
+ACCESS_REFUSED = Counter("marquee_access_refused_total", "Requests without the role they need.", ["status"])
+
+# Answers
+
+ANSWERS = Counter("marquee_recommendations_answers_total", "Lists given.", ["surface", "tier"])
+FALLBACKS = Counter(
+    "marquee_recommendations_fallbacks_total", "Lists that a lower tier had to give.", ["reason"]
+)
+BATCH_REQUESTS = Histogram(
+    "marquee_engine_batch_requests", "Requests that one computation answered.", ["stage"], buckets=SIZES
+)
+BATCH_SECONDS = Histogram(
+    "marquee_engine_batch_seconds", "Time of one computation.", ["stage"], buckets=QUICK
+)
+SHADOW_AGREEMENT = Histogram(
+    "marquee_shadow_agreement_ratio",
+    "Share of the items shown that the shadow would have shown too.",
+    buckets=SHARES,
+)
+SHADOW_SECONDS = Histogram("marquee_shadow_answer_seconds", "Time of a shadow's answer.", buckets=QUICK)
+SHADOW_ERRORS = Counter("marquee_shadow_errors_total", "Shadow answers that failed.")
+
+# Models
+
+SWAPS = Counter("marquee_models_swaps_total", "Bundles put in a slot.", ["slot", "result"])
+SWAP_SECONDS = Histogram(
+    "marquee_models_swap_seconds",
+    "Time from the news of a deployment to answering with it.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+BUNDLE_INFO = Gauge(
+    "marquee_models_bundle_info",
+    "1 for the bundle in a slot, 0 for one that was there.",
+    ["slot", "bundle"],
+    multiprocess_mode="livemax",
+)
+BUNDLE_CREATED = Gauge(
+    "marquee_models_bundle_created_timestamp_seconds",
+    "When the bundle in a slot was deployed.",
+    ["slot"],
+    multiprocess_mode="livemin",
+)
+
+# Feedback
+
+EVENTS = Counter("marquee_events_received_total", "Events committed.", ["event", "result"])
+COMMIT_EVENTS = Histogram(
+    "marquee_events_commit_events", "Events that one transaction committed.", buckets=SIZES
+)
+COMMIT_SECONDS = Histogram("marquee_events_commit_seconds", "Time of one transaction.", buckets=QUICK)
+COMMIT_WAIT_SECONDS = Histogram(
+    "marquee_events_commit_wait_seconds", "Time that events waited for their transaction.", buckets=QUICK
+)
+JOURNAL_ROWS = Counter("marquee_journal_rows_total", "Rows written behind answers.", ["table"])
+JOURNAL_DROPPED = Counter(
+    "marquee_journal_dropped_rows_total",
+    "Rows given up because the database was too slow or away.",
+    ["table"],
+)
+JOURNAL_SECONDS = Histogram("marquee_journal_flush_seconds", "Time of one flush.", buckets=QUICK)
+
+# What is known of users
+
+USER_CACHE = Counter("marquee_users_cache_lookups_total", "Look-ups of users.", ["result"])
+USER_CACHE_BYTES = Gauge(
+    "marquee_users_cache_bytes", "Memory of what is known of users.", multiprocess_mode="livesum"
+)
+USER_READ_SECONDS = Histogram(
+    "marquee_users_read_seconds", "Time to read users from the database.", buckets=QUICK
+)
+
+# Database
+
+DATABASE_UP = Gauge(
+    "marquee_database_up",
+    "1 while the database answers, as each process sees it.",
+    multiprocess_mode="livemin",
+)
+POOL_IN_USE = Gauge("marquee_database_pool_connections", "Connections in use.", multiprocess_mode="livesum")
+LISTENING = Gauge(
+    "marquee_listener_connected", "1 while changes are heard of at once.", multiprocess_mode="livemin"
+)
+NOTIFICATIONS = Counter("marquee_listener_notifications_total", "Changes heard of.", ["channel"])
+LISTENER_GAPS = Counter("marquee_listener_gaps_total", "Times that changes may have been missed.")
+BARRIER_SECONDS = Histogram(
+    "marquee_listener_barrier_seconds", "Time to be sure of having heard of every change.", buckets=QUICK
+)
