@@ -181,7 +181,8 @@ def _facts(found: Evaluation, less: Mapping[str, Evaluation], names: list[str]) 
 def _cold(found: Evaluation, reference: str) -> str:
     """NDCG@10 with histories cut to their last items, and the paired difference to decayed popularity."""
     lines = [
-        f"| model | last item only | to {_label(reference)}, paired [95 %] | last three items | paired [95 %] |",
+        f"| model | last item only | to {_label(reference)}, paired [95 %] | last three items "
+        "| paired [95 %] |",
         "|---|---|---|---|---|",
     ]
     for result in sorted(found.models(), key=lambda result: -result.mean("ndcg_at_10", "last_3")):

@@ -10,8 +10,8 @@ Speed of the recommenders beside the bare linear algebra and their peers, on one
   peers run under `--peers-python`; those that cannot be imported there are named as not measured.
 - Growth: seconds and memory of fit and score for 10⁵ and 10⁶ interactions (`--large`: 10⁷), each in a process
   of its own, with the exponent of the growth.
-- `--large`: the two-stage recommender on 10⁵, 10⁶, 10⁷ and 25,000,000 interactions, and its lists for everyone,
-  on two cores.
+- `--large`: the two-stage recommender on 10⁵, 10⁶, 10⁷ and 25,000,000 interactions, and its lists for
+  everyone, on two cores.
 
 Seconds are those of the processor (with `--large` also of the clock). Contenders take turns, and a ratio is
 the median of the ratios of the turns.

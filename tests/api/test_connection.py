@@ -208,6 +208,7 @@ async def test_client_that_asked_for_much_at_once_is_let_go_at_its_first_refusal
     reader, writer = await connect()
     writer.write((b"GET / " + HEAD + b"\r\n") * 2000)
     await entered(app, 1)
+    overload.under_way += 1  # another client comes meanwhile
     app.gate.set()
     assert (await answer_of(reader))[0] == 200
     assert (await assert_problem(reader, 503, "overloaded"))["connection"] == "close"

@@ -9,7 +9,17 @@ from uuid import UUID
 
 import pytest
 
-from marquee.api.problems import INTERNAL, INVALID, KINDS, METHOD, TOO_LARGE, UNKNOWN_PATH
+from marquee.api.problems import (
+    BAD_REQUEST,
+    HEAD_TOO_LONG,
+    INTERNAL,
+    INVALID,
+    KINDS,
+    METHOD,
+    TIMEOUT,
+    TOO_LARGE,
+    UNKNOWN_PATH,
+)
 from marquee.store.repositories import runs
 
 pytestmark = pytest.mark.integration
@@ -97,6 +107,7 @@ async def check(client, example):
 
 def test_every_kind_of_problem_is_in_the_table():
     kinds = {*KINDS.values(), INTERNAL, INVALID, METHOD, TOO_LARGE, UNKNOWN_PATH}
+    kinds |= {BAD_REQUEST, HEAD_TOO_LONG, TIMEOUT}
     rows = set(re.findall(r"^\| (\d+) \| `(/problems/[a-z-]+)` \|", PAGE, re.MULTILINE))
     assert rows == {(str(kind.status), kind.type) for kind in kinds}
 

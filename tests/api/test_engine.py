@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from marquee.api.answers import Query
 from marquee.api.engine import Engine
 from marquee.api.listener import Listener
+from marquee.api.served import Around
 from marquee.api.slots import Followed, Slots
 from marquee.api.users import EVENTS, Precomputed, UserState, UserStates
 from marquee.api.writer import Journal
@@ -242,8 +243,9 @@ async def serve(made: Home, **models: Recommender) -> dict[str, Deployment]:
 
 def take_over(made: Home, role: str, model: Slow) -> None:
     before = made.slots._served[role]
-    pipeline = RecommendationPipeline(model, before.shelf.catalog)
-    made.slots._served = {**made.slots._served, role: replace(before, model=model, pipeline=pipeline)}
+    around = Around(model, before.shelf)
+    around.pipeline = RecommendationPipeline(model, before.shelf.catalog)  # not warm, which would take long
+    made.slots._served = {**made.slots._served, role: replace(before, model=model, around=around)}
 
 
 async def test_deadline_is_kept_by_simpler_lists(tmp_path):

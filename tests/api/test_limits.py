@@ -127,7 +127,7 @@ def test_queue_that_stays_is_cut_to_what_is_answered_in_time_and_let_in_again_on
     process = Process(seconds_each=0.001)
     let_in = [process.round(200) for _ in range(20)]
     assert let_in[0] == 200
-    assert let_in[-1] == 48  # 1,000 a second: 10 in 10 ms, but 48 are never too many
+    assert let_in[-1] == 80  # 1,000 a second: 10 in 10 ms, but 80 are never too many
     for _ in range(3):
         assert process.round(10) == 10
     assert process.round(200) == 200
@@ -142,7 +142,7 @@ def test_quick_process_lets_more_in():
 def test_load_that_is_carried_is_never_refused():
     process = Process(seconds_each=0.001)
     for _ in range(200):
-        assert process.round(48) == 48
+        assert process.round(80) == 80
 
 
 def test_requests_that_only_wait_do_not_count():

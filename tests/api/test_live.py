@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.soak]
 
 SOAK = os.environ.get("MARQUEE_SOAK") == "1"
 AUDIENCE = AudienceConfig(users=400 if SOAK else 200, seed=1)
-VISITS = LiveConfig(users=AUDIENCE.users, rate=500, seconds=40 if SOAK else 0.8, concurrency=8, elsewhere=1.0)
+VISITS = LiveConfig(
+    users=AUDIENCE.users, rate=500, seconds=9.6 if SOAK else 0.8, concurrency=8, elsewhere=1.0
+)
 
 
 @pytest.fixture(scope="module")

@@ -165,6 +165,7 @@ def test_operator_key_file_opens_the_port_to_other_machines(deployed, start, por
     assert key not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_port_and_their_metrics_and_one_that_dies_is_replaced(
     deployed, start, port, tmp_path
 ):
@@ -201,6 +202,7 @@ def test_two_processes_share_a_port_and_their_metrics_and_one_that_dies_is_repla
     assert not any(is_running(pid) for pid in pids())
 
 
+@pytest.mark.slow
 def test_processes_do_not_outlive_their_parent(deployed, start, tmp_path):
     parent = start(MARQUEE_API__PROCESSES="2")
     log = tmp_path / "log"

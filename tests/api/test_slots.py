@@ -205,6 +205,20 @@ async def test_emptied_slot_serves_nothing(deployed, client, services, database)
     assert (await health(client))["champion"] is None
 
 
+async def test_predictor_is_prepared_for_lists_only_where_it_may_stand_in(
+    catalogue, deploy, trained, services, database
+):
+    deploy(trained.mlp, "predictor")
+    deploy(trained.popularity, "champion")
+    await services.probe()
+    assert services.slots.champion().around.is_made
+    assert not services.slots.get("predictor").around.is_made
+    with database.begin() as connection:
+        deployments.clear(connection, "champion", deployed_by="test", reason="test")
+    await services.probe()
+    assert services.slots.get("predictor").around.is_made
+
+
 async def test_experiment_begins_and_ends_in_every_process(
     deployed, deploy, client, services, database, trained
 ):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from marquee.data import Histories, Interactions, Vocabulary
+from marquee.data.schema import CSR
 from marquee.errors import IncompatibleBundleError, NotFoundError
 from marquee.models import ModelState, Popularity
 from marquee.recommend import SimilarItems
@@ -172,6 +173,17 @@ def test_arrays_are_mapped_and_read_only(store, cache, fitted):
             array[...] = 0
         with pytest.raises(ValueError, match="WRITEABLE"):
             array.flags.writeable = True
+
+
+def test_sparse_matrix_over_mapped_arrays_is_not_a_copy(store, cache):
+    """SciPy copies what is a small part of a longer array, in its constructor and in every product."""
+    parts = {"data": np.ones(3, np.float32), "indices": np.array([0, 1, 2]), "indptr": np.array([0, 1, 2, 3])}
+    arrays = {"item_ids": np.array([603, 604, 862]), "weights": np.zeros(10_000), **parts}
+    found = bundles.load(store, publish(store, ModelState(arrays, {})), cache).arrays
+    matrix = CSR((found["data"], found["indices"], found["indptr"]), shape=(3, 3))
+    for name in ("data", "indices", "indptr"):
+        assert np.shares_memory(getattr(matrix, name), found[name])
+        assert not found[name].flags.writeable
 
 
 def test_same_input_gives_the_same_bytes(store, fitted):

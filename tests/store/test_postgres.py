@@ -26,6 +26,7 @@ def settings_for(url: str, tmp_path: Path) -> Settings:
 
 def test_migrated_database_equals_the_metadata(database: Database):
     with database.begin() as connection:
+
         def declared(name: str | None, kind: str, _: object) -> bool:
             return kind != "table" or not str(name).startswith("impressions_")  # a partition
 

@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol):
         self._deaf_since = 0.0  # 0: the client takes what it is sent
         self._in_head = False
         self._head_bytes = 0
+        self._owes = False  # whether a request has been let in that is not answered yet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -80,6 +81,16 @@ class Connection(HttpToolsProtocol):
         self._sending_since = 0.0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with the next request."""
+        self._settle()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        self._settle()
+        super().connection_lost(exc)
+
     def pause_writing(self) -> None:
         """Note since when the client takes nothing."""
         self._deaf_since = self.loop.time()
@@ -99,9 +110,9 @@ class Connection(HttpToolsProtocol):
             SLOW_CLIENTS.labels("answer").inc()
             self.transport.abort()
         elif 0 < self._sending_since < latest:
-            begun = self.cycle is not None or self._in_head
-            SLOW_CLIENTS.labels("head" if self._in_head or not begun else "body").inc()
-            if begun:
+            has_asked: bool = bool(self.cycle)  # uvicorn's types do not tell that there is none at first
+            SLOW_CLIENTS.labels("body" if has_asked and not self._in_head else "head").inc()
+            if has_asked or self._in_head:
                 self._refuse(TIMEOUT)
             else:
                 self.transport.close()  # it has not said a word: browsers open some connections in advance
@@ -113,7 +124,9 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         overload = self.overload
         answered = self.server_state.total_requests - overload.shed
-        if overload.admits(len(self.tasks), answered, self.loop.time()) or cycle.scope["path"] in ALWAYS:
+        if overload.admits(overload.under_way, answered, self.loop.time()) or cycle.scope["path"] in ALWAYS:
+            overload.under_way += 1
+            self._owes = True
             super()._start_asgi_task(cycle, app)
             return
         overload.shed += 1
@@ -125,6 +138,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             cycle.on_response()
+
+    def _settle(self) -> None:
+        # Not when the task of the request ends: by then its client may have sent the next.
+        if self._owes:
+            self.overload.under_way -= 1
+            self._owes = False
 
     def _refuse(self, kind: Kind) -> None:
         """End the connection with an answer, if one can still be given."""

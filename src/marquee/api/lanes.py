@@ -2,7 +2,7 @@
 A lane: one thread that answers many callers at once.
 
 While a batch is computed the next one gathers, so that under load batches grow by themselves and without it
-nobody waits. A batch grows only as far as it stays quick: whoever comes next must not wait for long.
+nobody waits. A large batch grows only as far as it stays quick: whoever comes next must not wait for long.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ __all__ = ["Lane", "LateError"]
 Q = TypeVar("Q")
 A = TypeVar("A")
 
+LEAST: Final = 16
+"""Batches may always grow this far: what a batch costs at all is shared, and slow models need that most."""
 MEMORY: Final = 0.2
 """Weight of the newest batch in what a question is thought to cost."""
 
@@ -34,7 +36,7 @@ class Lane(Generic[Q, A]):
     Args:
         name: of the thread, and of the stage in the metrics.
         answer: answers a batch, one answer or error each; called in the lane's thread.
-        batch_seconds: how long a batch shall take.
+        batch_seconds: how long a batch of more than `LEAST` may take.
         most: questions of a batch at most.
     """
 
@@ -91,7 +93,7 @@ class Lane(Generic[Q, A]):
         """Begin the next batch, if anybody waits."""
         size = self._most
         if self._seconds_each:
-            size = max(1, min(size, int(self._batch_seconds / self._seconds_each)))
+            size = min(size, max(LEAST, int(self._batch_seconds / self._seconds_each)))
         batch: list[tuple[Q, asyncio.Future[A]]] = []
         while self._waiting and len(batch) < size:
             asked = self._waiting.popleft()

@@ -24,7 +24,7 @@ MAX_ELEMENTS: Final = 100_000
 
 NO_MARKS: Final = bytes(set(range(256)) - set(b'[]{}",'))
 
-LEAST: Final = 48
+LEAST: Final = 80
 """As many requests at a time are never too many."""
 QUEUE_SECONDS: Final = 0.01
 """How long the queue of a process that cannot keep up may become."""
@@ -71,6 +71,7 @@ class Overload:
         most: requests under way, the hard limit.
 
     Attributes:
+        under_way: requests that were let in and are not answered yet.
         waiting: of the requests under way those that only wait for a pipeline run, which costs nothing.
         shed: how many were refused since the start.
 
@@ -80,6 +81,7 @@ class Overload:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.under_way = 0
         self.waiting = 0
         self.shed = 0
         self._limit: float = min(LEAST, most)
@@ -94,7 +96,7 @@ class Overload:
         Whether to take on a request that has just come.
 
         Args:
-            under_way: tasks of requests, without this one.
+            under_way: requests that are not answered yet, without this one.
             answered: requests answered since the start.
             now: the event loop's clock, seconds.
         """

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +26,7 @@ from marquee.config import Settings
 from marquee.errors import MarqueeError, StoreError
 from marquee.telemetry import configure_logs, get_logger
 
-__all__ = ["keep_running"]
+__all__ = ["keep_running", "run_child"]
 
 LOOK_SECONDS: Final = 0.1
 DEATHS: Final = 5
@@ -34,7 +34,11 @@ DEATHS: Final = 5
 WINDOW_SECONDS: Final = 60.0
 GRACE_SECONDS: Final = 5.0
 """How much longer than its requests a process may take to stop."""
-CHILD: Final = "from marquee.api.processes import _child; _child()"
+CHILD: Final = """
+from marquee.api.processes import run_child
+from marquee.api.server import serve_share
+run_child(serve_share)
+"""
 
 
 @dataclass
@@ -42,7 +46,7 @@ class _Process:
     number: int
     process: "subprocess.Popen[bytes]"
     line: Connection
-    is_ready: bool = False
+    failure: tuple[type[MarqueeError], str, str | None] | None = None
     deaths: list[float] = field(default_factory=list)
 
 
@@ -69,6 +73,30 @@ def keep_running(settings: Settings, metrics: Path) -> None:
             _stop(running, settings.api.shutdown_seconds + GRACE_SECONDS, metrics)
 
 
+def run_child(serve: Callable[[Settings, Callable[[], None]], None]) -> None:
+    """
+    What each process runs; its command-line argument is its end of the line to the parent.
+
+    Args:
+        serve: serves until the process is asked to stop, and calls back once it answers.
+    """
+    line = Connection(int(sys.argv[1]))
+    sys.path[:], settings = line.recv()
+    configure_logs(settings.log)
+
+    def stop_with_parent() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            line.recv()  # nothing more is ever sent
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_with_parent, name="lifeline", daemon=True).start()
+    try:
+        serve(settings, lambda: line.send(None))
+    except MarqueeError as error:
+        line.send((type(error), error.message, error.fix))
+        sys.exit(1)
+
+
 def _start(number: int, settings: Settings, metrics: Path) -> _Process:
     ours, theirs = socket.socketpair()
     with theirs:
@@ -87,15 +115,13 @@ def _start(number: int, settings: Settings, metrics: Path) -> _Process:
 
 def _look_at(child: _Process, settings: Settings, metrics: Path) -> None:
     """Hear what a process has to say, and start it again when it has died."""
-    error = None
     with contextlib.suppress(EOFError, OSError):
         while child.line.poll():
-            error = child.line.recv()
-            child.is_ready = error is None
+            child.failure = child.line.recv()
     if child.process.poll() is None:
         return
-    if error is not None and not child.deaths:
-        kind, message, fix = error
+    if child.failure is not None and not child.deaths:
+        kind, message, fix = child.failure
         raise kind(message, fix=fix)
     now = time.monotonic()
     deaths = [death for death in child.deaths if now - death < WINDOW_SECONDS] + [now]
@@ -108,7 +134,7 @@ def _look_at(child: _Process, settings: Settings, metrics: Path) -> None:
             fix="See its log.",
         )
     again = _start(child.number, settings, metrics)
-    child.process, child.line, child.is_ready, child.deaths = again.process, again.line, False, deaths
+    child.process, child.line, child.failure, child.deaths = again.process, again.line, None, deaths
 
 
 def _stop(running: list[_Process], seconds: float, metrics: Path) -> None:
@@ -146,24 +172,3 @@ def _asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _child() -> None:
-    """What each process runs; its argument is its end of the line to the parent."""
-    line = Connection(int(sys.argv[1]))
-    sys.path[:], settings = line.recv()
-    configure_logs(settings.log)
-
-    def stop_with_parent() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            line.recv()  # nothing more is ever sent
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop_with_parent, name="lifeline", daemon=True).start()
-    from marquee.api.server import serve_share
-
-    try:
-        serve_share(settings, lambda: line.send(None))
-    except MarqueeError as error:
-        line.send((type(error), error.message, error.fix))
-        sys.exit(1)

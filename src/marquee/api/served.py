@@ -1,15 +1,17 @@
 """What one bundle serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
-from marquee.api.shelf import Shelf, image_url
+from marquee.api.shelf import Shelf, image_url, slowly
 from marquee.data.schema import Ids, Index, Vector
 from marquee.errors import IncompatibleBundleError, NotFoundError
 from marquee.models import Recommender
@@ -23,7 +25,7 @@ from marquee.store import bundles
 from marquee.store.objects import ObjectStore
 from marquee.store.repositories.deployments import Deployment
 
-__all__ = ["Cards", "Predictor", "Served", "card", "counted", "load"]
+__all__ = ["Around", "Cards", "Predictor", "Served", "card", "counted", "load"]
 
 Cards = Mapping[int, bytes]
 """Item id → card as JSON, ready to be put into an answer."""
@@ -41,7 +43,7 @@ class Served:
 
     Attributes:
         deployment: the first that brought it here.
-        pipeline: the model with the newest catalogue around it.
+        around: the model with the newest catalogue around it.
         shelf: that catalogue.
         similar: the similar items of each item, None where the bundle has none.
         cards: of the contents that the bundle knows.
@@ -49,7 +51,7 @@ class Served:
 
     deployment: Deployment
     model: Recommender
-    pipeline: RecommendationPipeline
+    around: "Around"
     shelf: Shelf
     similar: SimilarItems | None
     cards: Cards
@@ -64,6 +66,15 @@ class Served:
     def bundle(self) -> str:
         """Key of the bundle, as the database names it."""
         return self.deployment.bundle
+
+    @property
+    def pipeline(self) -> RecommendationPipeline:
+        """What recommends; unless `prepare` was called, the first to ask waits for it."""
+        return self.around.pipeline
+
+    def prepare(self) -> None:
+        """Do now what the first list would otherwise wait for."""
+        self.around.pipeline  # noqa: B018
 
     def similar_to(self, item_id: int) -> tuple[Ids, Vector]:
         """
@@ -84,7 +95,33 @@ class Served:
 
     def on(self, shelf: Shelf) -> "Served":
         """The same bundle with another catalogue; takes long for large ones."""
-        return replace(self, pipeline=_pipeline(self.model, shelf), shelf=shelf)
+        made = replace(self, around=Around(self.model, shelf), shelf=shelf)
+        if self.around.is_made:
+            made.prepare()
+        return made
+
+
+class Around:
+    """A model with a catalogue around it; takes long to make, and a predictor as a rule needs none."""
+
+    def __init__(self, model: Recommender, shelf: Shelf) -> None:
+        self._model = model
+        self._shelf = shelf
+
+    @property
+    def is_made(self) -> bool:
+        """Whether anybody has asked for it."""
+        return "pipeline" in self.__dict__
+
+    @cached_property
+    def pipeline(self) -> RecommendationPipeline:
+        """Made and warm."""
+        shelf = self._shelf
+        made = RecommendationPipeline(
+            self._model, shelf.catalog, blocked=shelf.blocked, editorial=shelf.editorial
+        )
+        made.warm_up()
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +144,7 @@ class Predictor(Served):
 
 def load(objects: ObjectStore, cache: Path, deployment: Deployment, shelf: Shelf | None) -> Served:
     """
-    A deployed bundle, verified and ready to answer.
+    A deployed bundle, verified and ready to answer, for lists once it is prepared.
 
     Args:
         objects: where bundles are.
@@ -127,28 +164,25 @@ def load(objects: ObjectStore, cache: Path, deployment: Deployment, shelf: Shelf
         )
     model = bundle.recommender()
     shelf = Shelf(bundle.catalog()) if shelf is None else shelf
-    rows = bundle.cards.select(["item_id", "title", "poster_path", "overview"]).to_pylist()
-    cards = {
-        row["item_id"]: card(row["item_id"], row["title"], row["poster_path"], row["overview"])
-        for row in rows
-    }
-    pipeline, similar = _pipeline(model, shelf), bundle.similar()
+    cards = _BundleCards(bundle.cards)
+    around, similar = Around(model, shelf), bundle.similar()
     if not isinstance(model, Mlp):
-        return Served(deployment, model, pipeline, shelf, similar, cards)
-    contents = {row["item_id"]: _content(row["item_id"], row["title"], row["poster_path"]) for row in rows}
+        return Served(deployment, model, around, shelf, similar, cards)
     ids = model.items.ids.tolist()
+    rows = {row["item_id"]: row for row in cards.rows(ids)}
+    contents = [_content(i, rows[i]["title"], rows[i]["poster_path"]) for i in ids]
     model.most_probable([5.0], [1.0], [60.0], k=1)  # so that the first request finds it warm
     return Predictor(
         deployment,
         model,
-        pipeline,
+        around,
         shelf,
         similar,
         cards,
         column_of={item_id: column for column, item_id in enumerate(ids)},
-        rendered=[cards[item_id] for item_id in ids],
+        rendered=[cards.render(rows[item_id]) for item_id in ids],
         content_ids=orjson.dumps({"count": len(ids), "available_content_ids": ids}),
-        contents=orjson.dumps({"available_contents": [contents[i] for i in ids]}),
+        contents=orjson.dumps({"available_contents": contents}),
     )
 
 
@@ -174,18 +208,48 @@ def counted(item_ids: Ids, counts: Index, shelf: Shelf) -> Served:
     deployment = Deployment(
         0, "champion", COUNTED, "", COUNTED, None, "", "Nothing is deployed.", None, None, datetime.now(UTC)
     )
-    return Served(deployment, model, _pipeline(model, shelf), shelf, None, {})
+    made = Served(deployment, model, Around(model, shelf), shelf, None, {})
+    made.prepare()
+    return made
 
 
 def card(item_id: int, title: str, poster_path: str | None, overview: str | None) -> bytes:
     """What an answer shows of a content, as JSON."""
-    return orjson.dumps({**_content(item_id, title, poster_path), "overview": overview})
+    made = orjson.dumps({**_content(item_id, title, poster_path), "overview": overview})
+    return bytes(memoryview(made))  # a copy, as the original goes on holding the kilobytes it was written in
 
 
-def _pipeline(model: Recommender, shelf: Shelf) -> RecommendationPipeline:
-    made = RecommendationPipeline(model, shelf.catalog, blocked=shelf.blocked, editorial=shelf.editorial)
-    made.warm_up()
-    return made
+class _BundleCards(Mapping[int, bytes]):
+    """The cards of a bundle's items, each rendered when it is first asked for: most never are."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.select(["item_id", "title", "poster_path", "overview"])
+        ids = self._table["item_id"].to_numpy().tolist()
+        self._row = dict(zip(ids, range(len(ids)), strict=True))
+        self._made: dict[int, bytes] = {}
+
+    def __getitem__(self, item_id: int) -> bytes:
+        made = self._made.get(item_id)
+        return made if made is not None else self.render(self.rows([item_id])[0])
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._row
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def rows(self, item_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """What is known of items, in their order."""
+        return list(slowly(self._table.take(pa.array([self._row[i] for i in item_ids], pa.int64()))))
+
+    def render(self, row: Mapping[str, Any]) -> bytes:
+        """The card of an item, kept."""
+        made = card(row["item_id"], row["title"], row["poster_path"], row["overview"])
+        self._made[row["item_id"]] = made
+        return made
 
 
 def _content(item_id: int, title: str | None, poster_path: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from marquee.api import processes
+from marquee.api.startup import quick_start, started
 from marquee.config import Settings
 from marquee.errors import ConfigError, StoreUnavailableError
 from marquee.telemetry import get_logger
@@ -70,6 +71,11 @@ class _Server(uvicorn.Server):
 
 
 def _serve_here(settings: Settings, listeners: list[socket.socket], ready: Callable[[], None]) -> None:
+    with quick_start():
+        _serve_started(settings, listeners, ready)
+
+
+def _serve_started(settings: Settings, listeners: list[socket.socket], ready: Callable[[], None]) -> None:
     from marquee.api.app import create_app
     from marquee.api.connection import Connection
 
@@ -134,6 +140,7 @@ async def _pulse(
 
     while not server.started:
         await asyncio.sleep(0.001)
+    started()
     get_logger().info("api.ready", host=settings.host, port=settings.port, pid=os.getpid())
     ready()
     seconds = settings.api.slow_client_seconds

@@ -1,12 +1,13 @@
 """What answers know of items: the catalogue of one moment, with its cards rendered once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from marquee.data.dataset import Catalog
 from marquee.data.schema import Ids
@@ -14,8 +15,9 @@ from marquee.recommend.editorial import Editorial
 from marquee.store.postgres import Database
 from marquee.store.repositories import items
 
-__all__ = ["Shelf", "image_url"]
+__all__ = ["Shelf", "image_url", "slowly"]
 
+ROWS: Final = 512
 IMAGES: Final = "https://image.tmdb.org/t/p"
 SHOWN: Final = (
     "item_id",
@@ -53,7 +55,7 @@ class Shelf:
     cards: Mapping[int, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        rows = self.catalog.table.select(SHOWN).to_pylist()
+        rows = slowly(self.catalog.table.select(SHOWN))
         object.__setattr__(self, "cards", {row["item_id"]: _members(row) for row in rows})
 
     @classmethod
@@ -74,6 +76,12 @@ def image_url(path: str | None, size: str = "w500") -> str | None:
     if not path:
         return None
     return path if path.startswith(("http://", "https://")) else f"{IMAGES}/{size}/{path.lstrip('/')}"
+
+
+def slowly(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table, of which never many exist at once: what they took would not be given back."""
+    for first in range(0, len(table), ROWS):
+        yield from table.slice(first, ROWS).to_pylist()
 
 
 def _members(row: Mapping[str, Any]) -> bytes:

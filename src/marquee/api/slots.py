@@ -164,7 +164,10 @@ class Slots:
             wanted = followed.roles()
             for role, deployment in wanted.items():
                 await self._fill(role, deployment)
-            for role in [role for role in self._served if role not in wanted]:
+            emptied = [role for role in self._served if role not in wanted]
+            if "champion" in emptied and "predictor" in self._served:
+                await self._beside(self._served["predictor"].prepare)  # it may have to stand in
+            for role in emptied:
                 self._served = {name: served for name, served in self._served.items() if name != role}
                 get_logger().info("slots.emptied", slot=role)
             self._refused = {role: tried for role, tried in self._refused.items() if role in wanted}
@@ -184,7 +187,7 @@ class Slots:
             # One bundle in several roles has one pipeline.
             self._served = {
                 role: replace(renewed, deployment=served.deployment)
-                if served.pipeline is stale.pipeline
+                if served.around is stale.around
                 else served
                 for role, served in self._served.items()
             }
@@ -200,6 +203,7 @@ class Slots:
             elif self._shelf is not None and time.monotonic() - self._counted_at >= RECOUNT_SECONDS:
                 self._counted = await self._beside(partial(_count, database, self._shelf))
                 self._counted_at = time.monotonic()
+            await self._prepare_stand_in()
 
     async def restore(self) -> None:
         """Serve what was followed last, as far as its bundles are here."""
@@ -212,11 +216,18 @@ class Slots:
             get_logger().warning("slots.memory_unreadable", path=str(path), error=str(error))
             return
         await self.follow(followed)
+        await self._prepare_stand_in()
 
     def close(self) -> None:
         """Let go of the thread."""
         if self._behind is not None:
             self._behind.shutdown(wait=True, cancel_futures=True)
+
+    async def _prepare_stand_in(self) -> None:
+        """Where a predictor must recommend for want of anything else, it is prepared before it is asked."""
+        stand_in = self._served.get("predictor")
+        if stand_in is not None and "champion" not in self._served and self._counted is None:
+            await self._beside(stand_in.prepare)
 
     async def _fill(self, role: str, wanted: Deployment) -> None:
         served = self._served.get(role)
@@ -267,8 +278,10 @@ class Slots:
                 f"The slot 'predictor' needs an 'mlp', not the {deployment.model!r} {deployment.bundle}.",
                 fix="Run `marquee train --model mlp`.",
             )
-        if self.warm_up is not None:
-            self.warm_up(other)
+        if role != "predictor":
+            other.prepare()
+            if self.warm_up is not None:
+                self.warm_up(other)
         return replace(other, deployment=deployment)
 
     async def _beside(self, work: Callable[[], R]) -> R:

@@ -18,7 +18,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
-from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.schema import CSR, Event, Ids, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
@@ -79,7 +78,7 @@ class Profiles:
         self._factors: Matrix = arrays["factors"]  # (n_items, d)
         self._gains: Vector = arrays["gains"]  # (d,) s² / (s² + λ)
         parts = (arrays["terms.data"], arrays["terms.indices"], arrays["terms.indptr"])
-        self._terms = csr_over(*parts, (len(items), int(arrays["terms.count"][0])))
+        self._terms = CSR(parts, shape=(len(items), int(arrays["terms.count"][0])))
         self._own: tuple[Ids, Floats64, Floats64] | None = None
         self.n_factors = self._factors.shape[1]
         self.n_plain = 2 * self._terms.shape[1] + self._seen_factors

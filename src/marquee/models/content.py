@@ -17,7 +17,6 @@ from typing import Self
 
 import numpy as np
 
-from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems, top_k
 from marquee.data.schema import CSR, Ids, Matrix, Vector
@@ -122,5 +121,5 @@ class Content(Recommender):
         model._restore_items(state)
         model._popularity = state.arrays["popularity"]
         parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
-        model._terms = csr_over(*parts, (len(model.items), state.meta["n_terms"]))
+        model._terms = CSR(parts, shape=(len(model.items), state.meta["n_terms"]))
         return model

@@ -33,9 +33,7 @@ from typing import Self
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import blas, lapack
 
-from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.schema import CSR, Matrix, Vector
 from marquee.errors import ModelError
@@ -163,7 +161,7 @@ class Ease(Recommender):
         if "tail_data" in arrays:
             n = len(model.items)
             parts = (arrays["tail_data"], arrays["tail_indices"], arrays["tail_indptr"])
-            model._tail = csr_over(*parts, (n, n))
+            model._tail = CSR(parts, shape=(n, n))
         return model
 
     def _with_facts(self, X: CSR, catalog: Catalog | None) -> CSR:
@@ -192,6 +190,8 @@ def _solve_in_item_space(G: Matrix, ridge: Vector) -> tuple[Matrix, Vector]:
         G: (n, n) float32; only its upper triangle need be filled.
         ridge: (n,) diagonal of Λ.
     """
+    from scipy.linalg import lapack  # training only: answering starts sooner without it
+
     n = len(G)
     G[np.diag_indices(n)] += ridge
     # LAPACK reads the transpose: our upper triangle is its lower one.
@@ -219,6 +219,8 @@ def _solve_in_user_space(X: CSR, ridge: Vector) -> tuple[Matrix, Vector]:
         X: (n_rows, n_items).
         ridge: (n_items,) diagonal of Λ.
     """
+    from scipy.linalg import blas, lapack  # training only: answering starts sooner without it
+
     root = 1.0 / np.sqrt(ridge)
     Z = CSR((X.data * root[X.indices], X.indices, X.indptr), shape=X.shape)
     K = (Z @ Z.T).toarray() + np.eye(X.shape[0], dtype=np.float32)
@@ -286,6 +288,8 @@ def _gram(X: CSR) -> Matrix:
         X: (n_rows, n_items), most popular items first: the head is multiplied as a dense matrix, head by
             tail as dense by sparse, the tail as a sparse one.
     """
+    from scipy.linalg import blas  # training only: answering starts sooner without it
+
     n_rows, n_items = X.shape
     h = _dense_columns(X)
     G = np.zeros((n_items, n_items), np.float32)

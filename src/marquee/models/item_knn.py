@@ -20,7 +20,6 @@ from typing import Self
 
 import numpy as np
 
-from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import top_k
 from marquee.data.schema import CSR, Index, Matrix, Vector
@@ -109,7 +108,7 @@ class ItemKnn(Recommender):
         model._popularity = state.arrays["popularity"]
         n = len(model.items)
         parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
-        model._similar = csr_over(*parts, (n, n))
+        model._similar = CSR(parts, shape=(n, n))
         return model
 
     def _neighbours(self, X: CSR, lengths: Vector, progress: Progress) -> CSR:

@@ -14,7 +14,6 @@ from typing import Self
 
 import numpy as np
 
-from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.schema import CSR, Matrix, Vector
 from marquee.errors import ModelError
@@ -121,7 +120,7 @@ class Markov(Recommender):
         model._popularity = state.arrays["popularity"]
         n = len(model.items)
         parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
-        model._next = csr_over(*parts, (n, n))
+        model._next = CSR(parts, shape=(n, n))
         return model
 
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
-from marquee.data.csr import csr_over
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.schema import CSR, Event, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
@@ -189,7 +188,7 @@ class PairFeatures:
         arrays = state.arrays
         made._released, made._item, made._kind = arrays["released"], arrays["item"], arrays["kind"]
         parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        made._terms = csr_over(*parts, (len(items), state.meta["n_terms"]))
+        made._terms = CSR(parts, shape=(len(items), state.meta["n_terms"]))
         return made
 
     def _history_columns(

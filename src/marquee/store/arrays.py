@@ -39,12 +39,11 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Source:
         https://github.com/huggingface/safetensors#format; its own readers copy.
     """
-    content = np.asarray(np.memmap(path, np.uint8, "r"))
-    begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
-    header: dict[str, Any] = json.loads(content[8:begin].tobytes())
+    content = np.memmap(path, np.uint8, "r").data
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(bytes(content[8:begin]))
+    # Each a root of its own: of what is a slice of a much longer array, SciPy makes copies.
     return {
-        name: content[begin + entry["data_offsets"][0] : begin + entry["data_offsets"][1]]
-        .view(_DTYPES[entry["dtype"]])
-        .reshape(entry["shape"])
+        name: np.ndarray(entry["shape"], _DTYPES[entry["dtype"]], content, begin + entry["data_offsets"][0])
         for name, entry in header.items()
     }

@@ -2,8 +2,8 @@
 Stamps: a note beside files that they were verified, so that it need not be done at each start.
 
 What the system keeps of a file (inode, size, and when its content and its entry last changed) is another
-after any write to it and of any copy of it. A disk that loses bits without a write is not noticed by this: who
-wants to look deletes the stamp.
+after any write to it and of any copy of it. A disk that loses bits without a write is not noticed by this:
+who wants to look deletes the stamp.
 """
 
 import contextlib
