@@ -13,17 +13,19 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from typing import Any
 
+import httpx
 import numpy as np
 
 from _open_loop import Asked, open_loop, run
 from _serving_home import CATALOGUE_SIZES, HISTORY_LENGTHS, N_ITEMS, N_USERS, SMALL_VOCABULARY, Home
 from _serving_load import Load, Server, Wrk, get, without_settings
 
-__all__ = ["CHECKS", "await_bundle", "serving", "soak"]
+__all__ = ["CHECKS", "ask_for_everybody", "await_bundle", "serving", "soak"]
 
 SWAPS = 50
 STARTS = 5
 ROLLBACKS = 5
+BATCH_USERS = 1_000
 PREDICTIONS_SHOWN = 50
 CONNECTIONS_ASKED = 16
 """Enough that each of two processes holds some of them."""
@@ -38,6 +40,17 @@ def serving(home: Home, **environment: str) -> Iterator[tuple[Server, Wrk]]:
     key = home.service_key
     with Server.marquee(home.settings.home, **LIFTED, **environment) as server:
         yield server, Wrk(server.port, {"Authorization": f"Bearer {key}"})
+
+
+def ask_for_everybody(server: Server, key: str) -> None:
+    """Have a process read what there is to know of each user."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=120) as client:
+        for first in range(1, N_USERS + 1, BATCH_USERS):
+            body = {"user_ids": list(range(first, min(first + BATCH_USERS, N_USERS + 1))), "k": 10}
+            answer = client.post(
+                "/v1/recommendations/batch", json=body, headers={"Authorization": f"Bearer {key}"}
+            )
+            answer.raise_for_status()
 
 
 def await_bundle(server: Server, slot: str, name: str) -> float:
@@ -108,6 +121,7 @@ def swaps(home: Home, options: argparse.Namespace) -> None:
     home.precompute(present=False)
     with serving(home) as (server, wrk):
         load = Load(LISTS.format("$user"), users=(1, N_USERS))
+        ask_for_everybody(server, home.service_key)  # its cache of users is as full as it gets
         peak = wrk.run(load, options.seconds)
         before = max(server.private_mib())
         rate = peak.rate / 2
@@ -136,7 +150,8 @@ def swaps(home: Home, options: argparse.Namespace) -> None:
     for what, asked in (("without swaps", still), ("with swaps", moved)):
         failed = asked.offered - asked.counts()[200]
         print(
-            f"{what:<14} {asked.offered:>7,} requests, failed {failed}, p50 {asked.percentile(50):.1f} ms, "
+            f"{what:<14} {asked.offered:>7,} requests, failed {failed} (by status {dict(asked.counts())}, "
+            f"broken {asked.broken}), p50 {asked.percentile(50):.1f} ms, "
             f"p99.9 {asked.percentile(99.9):.1f} ms, longest {asked.percentile(100):.1f} ms (to reach 20)"
         )
     print(

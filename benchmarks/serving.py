@@ -31,8 +31,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
 import _serving_checks as checks
 from _serving_beside import PEERS, bare, measure_peer, shared_folder
 from _serving_home import N_ITEMS, N_USERS, SMALL_VOCABULARY, Home, describe
@@ -44,7 +42,6 @@ from marquee.telemetry import configure_logs
 
 DEADLINE_MS = "10000"
 USER_CACHE_MIB = "320"
-BATCH_USERS = 1_000
 USERS = (1, N_USERS)
 LISTS = Load("/v1/users/$user/recommendations?k=10", users=USERS)
 
@@ -232,26 +229,15 @@ def table(home: Home, rows: list[Row], baseline: Outcome, seconds: float, warm_u
     settings = {"MARQUEE_API__DEADLINE_MS": DEADLINE_MS, "MARQUEE_API__USER_CACHE_MIB": USER_CACHE_MIB}
     with checks.serving(home, **settings) as (server, wrk):
         present: bool | None = None
-        ask_for_everybody(server, home.service_key)
+        checks.ask_for_everybody(server, home.service_key)
         for row in rows:
             if row.precomputed is not None and row.precomputed is not present:
                 home.precompute(present=row.precomputed)
                 present = row.precomputed
-                ask_for_everybody(server, home.service_key)  # while the quick champion answers
+                checks.ask_for_everybody(server, home.service_key)  # while the quick champion answers
             checks.await_bundle(server, row.deployed[0], home.put(*row.deployed))
             measure(home, server, wrk, row, baseline, seconds, warm_up)
         print(f"private memory afterwards: {max(server.private_mib()):.0f} MiB")
-
-
-def ask_for_everybody(server: Server, key: str) -> None:
-    """Have a process read what there is to know of each user."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=120) as client:
-        for first in range(1, N_USERS + 1, BATCH_USERS):
-            body = {"user_ids": list(range(first, min(first + BATCH_USERS, N_USERS + 1))), "k": 10}
-            answer = client.post(
-                "/v1/recommendations/batch", json=body, headers={"Authorization": f"Bearer {key}"}
-            )
-            answer.raise_for_status()
 
 
 def measure(

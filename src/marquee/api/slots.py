@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 
 from marquee.api.served import Cards, Predictor, Served, card, counted, load
 from marquee.api.shelf import Shelf
+from marquee.api.startup import give_back
 from marquee.errors import IncompatibleBundleError, MarqueeError, NoChampionError
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
@@ -175,6 +176,7 @@ class Slots:
             if followed != self._remembered:
                 await self._beside(partial(_remember, self._cache, followed))
                 self._remembered = followed
+                await self._beside(give_back)  # what the bundles before were made of
 
     async def restock(self, database: Database) -> None:
         """Take the catalogue from the database, for everything that is served; meanwhile slots may move."""

@@ -1,12 +1,13 @@
 """What makes the start of a process short, and its memory small."""
 
 import contextlib
+import ctypes
 import gc
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 
-__all__ = ["quick_start", "started"]
+__all__ = ["give_back", "quick_start", "started"]
 
 
 @contextlib.contextmanager
@@ -29,6 +30,14 @@ def started() -> None:
     """Collect garbage again, but never go through what the start has made: that would hold up requests."""
     gc.freeze()
     gc.enable()
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, where the C library would keep it for later."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+        if trim is not None:
+            trim(0)
 
 
 def _forgo_pandas() -> None:
