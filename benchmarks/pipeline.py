@@ -1,8 +1,9 @@
 """
-How long the whole pipeline takes on the default sample: ingest, a virtual audience, training, inference.
+How long the whole pipeline takes on the default sample: ingest, audience, training, gate, inference.
 
-Runs `marquee pipeline run --model mlp` on an empty home, as a first `marquee up` does, and prints the seconds
-of each step, of the whole, and of the processor: on a busy machine only the last says anything.
+Runs `marquee pipeline run --model mlp` on an empty home (a first `marquee up` trains EASE too), the gate
+included, and prints the seconds of each step, of the whole, and of the processor: on a busy machine only the
+last says anything.
 
     python benchmarks/pipeline.py [--rounds 1]
 """
