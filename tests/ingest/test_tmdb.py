@@ -246,6 +246,7 @@ def test_no_key_is_a_config_error(database, objects):
 @pytest.mark.parametrize("way", ["bearer", "api_key"])
 def test_key_never_shows(database, objects, tmdb, tmdb_settings, caplog, capfd, way):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # which `configure_logs` silences, in other tests too
     secret = tmdb.bearer if way == "bearer" else tmdb.api_key
     keys = {"bearer_token": None, "api_key": None, way.replace("bearer", "bearer_token"): SecretStr(secret)}
     settings = tmdb_settings.model_copy(update={**keys, "attempts": 3, "timeout_seconds": 1.0, "movies": 30})
