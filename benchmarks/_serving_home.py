@@ -295,7 +295,7 @@ def _at_depth(state: ModelState, depth: int) -> TwoStage:
 
 def _candidates(model: TwoStage, histories: Histories) -> float:
     """Mean number of candidates of a history."""
-    proposed = model._stage.proposed(histories)
+    proposed, _ = model._stage.candidates(histories)
     return float(np.diff(proposed.indptr).mean())
 
 

@@ -74,14 +74,14 @@ class Registry:
         self._artifacts = settings.paths.mlflow / "artifacts"
         with _translated("open the experiment"):
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self._experiment_id = self._open_experiment(remote=settings.mlflow.tracking_uri is not None)
+            self._experiment_id = self._open_experiment(is_server=uri.startswith(("http://", "https://")))
 
-    def _open_experiment(self, *, remote: bool) -> str:
+    def _open_experiment(self, *, is_server: bool) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        # A server of its own decides where artifacts go; a local file has to be told.
-        location = None if remote else self._artifacts.as_uri()
+        # A server decides where artifacts go; of a database, MLflow would put them where we happen to stand.
+        location = None if is_server else self._artifacts.as_uri()
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
 
     @contextmanager

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee.data import Event, Histories, Interactions, Vocabulary
-from marquee.recommend.candidates import gather_candidates, gather_sparsely, seen_cells
+from marquee.recommend.candidates import gather_candidates, seen_cells
 
 NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
@@ -33,15 +33,19 @@ def test_candidates_equal_the_union_of_sorted_sources(seed: int, n: int, n_items
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000), n=st.integers(1, 4), n_items=st.integers(1, 30), depth=st.integers(1, 8))
-def test_sparse_gathering_equals_the_dense_one(seed: int, n: int, n_items: int, depth: int) -> None:
+def test_one_ranking_for_all_proposes_as_one_for_each_and_leaves_no_trace(
+    seed: int, n: int, n_items: int, depth: int
+) -> None:
     rng = np.random.default_rng(seed)
-    scores = [rng.integers(0, 6, (n, n_items)).astype(np.float32) for _ in range(3)]
-    scores.insert(1, np.broadcast_to(rng.random(n_items, np.float32), (n, n_items)))
+    shared = np.broadcast_to(rng.random(n_items, np.float32), (n, n_items))
+    scores = [rng.integers(0, 6, (n, n_items)).astype(np.float32), shared]
+    before = [matrix.copy() for matrix in scores]
     seen = np.nonzero(rng.random((n, n_items)) < 0.3)
-    dense = gather_candidates(scores, seen, depth, proposing=3)
-    sparse = gather_sparsely(iter(scores), seen, depth, 3)
+    found = gather_candidates(iter(scores), seen, depth)
+    np.testing.assert_array_equal(scores, before)
+    each = gather_candidates(before, seen, depth)
     for name in ("indptr", "items", "scores", "proposed"):
-        np.testing.assert_array_equal(getattr(sparse, name), getattr(dense, name))
+        np.testing.assert_array_equal(getattr(found, name), getattr(each, name))
 
 
 def test_user_who_has_seen_everything_gets_no_candidate() -> None:

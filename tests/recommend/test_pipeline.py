@@ -158,3 +158,25 @@ def test_each_history_may_have_seen_more_than_it_holds(pipeline, ease, tastes):
         expected = [i for i in plain.item_ids[row].tolist() if row not in rows or (i not in more and i >= 0)]
         assert [i for i in ranked.item_ids[row].tolist() if i >= 0] == [i for i in expected if i >= 0]
         assert ranked.qualified[row] == sum(i >= 0 for i in expected)
+
+
+def test_ranking_for_nobody_is_varied_from_its_best(pipeline, tastes):
+    """All of one genre come first in it."""
+    table = tastes.catalog.table
+    genres = dict(zip(table["item_id"].to_pylist(), table["genres"].to_pylist(), strict=True))
+    of_item = [genres[i] for i in pipeline.scorer.items.ids.tolist()]
+    ranking = np.array(sorted(range(len(of_item)), key=lambda index: (of_item[index], index)))
+
+    def n_genres(chosen):
+        return len({genre for index in chosen.tolist() for genre in of_item[index]})
+
+    np.testing.assert_array_equal(pipeline.varied(ranking, 5, 0.0), ranking[:5])
+    varied = pipeline.varied(ranking, 5, 1.0)
+    assert len(set(varied.tolist())) == 5
+    assert n_genres(varied) > n_genres(ranking[:5])
+    assert sorted(pipeline.varied(ranking[:3], 10, 1.0).tolist()) == sorted(ranking[:3].tolist())
+
+
+def test_ranking_without_a_catalogue_stays(ease):
+    pipeline = RecommendationPipeline(ease)
+    assert pipeline.varied(np.arange(20), 5, 1.0).tolist() == [0, 1, 2, 3, 4]

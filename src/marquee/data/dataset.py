@@ -316,6 +316,8 @@ class Histories:
 
     def where(self, mask: NDArray[np.bool_]) -> Self:
         """The same histories with only the events of a (n_events,) mask."""
+        if mask.all():
+            return self
         lengths = np.bincount(self.rows[mask], minlength=len(self))
         return type(self)(
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

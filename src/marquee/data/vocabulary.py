@@ -52,7 +52,7 @@ class Vocabulary:
         return len(self.ids)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and np.array_equal(self.ids, other.ids)
+        return other is self or (isinstance(other, Vocabulary) and np.array_equal(self.ids, other.ids))
 
     __hash__ = None  # type: ignore[assignment]
 

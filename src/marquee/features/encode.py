@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -71,18 +72,18 @@ def encode_items(
         raise ValueError(f"Unknown kinds of term {unknown}; known: {[*FACTS, 'title', 'overview']}")
     if catalog is None or not len(items):
         return Terms(CSR(np.zeros((len(items), 0), np.float32)), ())
-    table = catalog.align(items)
-    parts = [_pairs(table, kind) for kind in kinds]
-    rows = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
-    values = [value for part in parts for value in part[1]]
-    names, column = np.unique(np.array(values, dtype=np.str_), return_inverse=True)
-    matrix = CSR((np.ones(len(rows), np.float32), (rows, column)), shape=(len(items), len(names)))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    frequent = np.flatnonzero(np.bincount(matrix.indices, minlength=len(names)) >= min_items)
+    known = _ENCODED.setdefault(catalog, {})
+    every = known.get(tuple(kinds))
+    if every is None:
+        every = known[tuple(kinds)] = _encoded(catalog, kinds)
+    row = catalog.items.index(items.ids)
+    found = np.flatnonzero(row >= 0)
+    pick = CSR((np.ones(len(found), np.float32), (found, row[found])), shape=(len(items), len(catalog)))
+    matrix: CSR = pick @ every.matrix
+    frequent = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]) >= max(min_items, 1))
     chosen: CSR = matrix[:, frequent]
     chosen.sort_indices()
-    return Terms(chosen, tuple(names[frequent].tolist()))
+    return Terms(chosen, tuple(every.names[column] for column in frequent.tolist()))
 
 
 def tf_idf(terms: CSR, damping: float = 0.0) -> CSR:
@@ -118,6 +119,22 @@ def release_years(catalog: Catalog | None, items: Vocabulary) -> Vector:
         return np.full(len(items), np.nan, np.float32)
     years = pc.year(catalog.align(items)["release_date"])
     return np.asarray(pc.cast(years, pa.float32()).to_numpy(zero_copy_only=False), dtype=np.float32)
+
+
+def _encoded(catalog: Catalog, kinds: Sequence[str]) -> Terms:
+    """The terms of a whole catalogue, in its own order."""
+    parts = [_pairs(catalog.table, kind) for kind in kinds]
+    rows = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
+    values = [value for part in parts for value in part[1]]
+    names, column = np.unique(np.array(values, dtype=np.str_), return_inverse=True)
+    matrix = CSR((np.ones(len(rows), np.float32), (rows, column)), shape=(len(catalog), len(names)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return Terms(matrix, tuple(names.tolist()))
+
+
+_ENCODED: Final[WeakKeyDictionary[Catalog, dict[tuple[str, ...], Terms]]] = WeakKeyDictionary()
+"""Text is slow to take apart, and one catalogue is encoded for one model after another."""
 
 
 def _pairs(table: pa.Table, kind: str) -> tuple[Index, list[str]]:

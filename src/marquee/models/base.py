@@ -245,6 +245,11 @@ class Recommender(ABC):
             scores[histories.rows[known], index[known]] = -np.inf
         return RankedItems.from_indices(*top_k(scores, k), self.items.ids)
 
+    def share_items(self, items: Vocabulary) -> None:
+        """Hold an equal vocabulary of another model instead of one's own: it is compared in no time."""
+        if self.items == items:
+            self._items = items
+
     def _set_items(self, interactions: Interactions, new_items: Ids | None = None) -> None:
         """Make the vocabulary and the counts of the fit data, items without interactions behind the rest."""
         self._items = Vocabulary.by_count(interactions.item_ids)

@@ -76,7 +76,7 @@ class Content(Recommender):
         # A profile has some of the terms that most items have, so that a sparse product would save nothing.
         scores = np.ascontiguousarray((self._terms @ np.ascontiguousarray(profiles.T)).T, dtype=np.float32)
         known = lengths > 0
-        scores[known] /= lengths[known, None].astype(np.float32)
+        scores /= np.where(known, lengths, np.float32(1.0))[:, None]
         scores[~known] = self._popularity
         return scores
 

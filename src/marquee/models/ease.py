@@ -40,12 +40,11 @@ from marquee.errors import ModelError
 from marquee.features.encode import encode_items, tf_idf
 from marquee.models.base import ModelState, Progress, Recommender, silent, tunable
 from marquee.models.recency import RecencyConfig, history_matrix, training_matrix
+from marquee.models.row_sums import dense_product
 
 __all__ = ["Ease", "EaseConfig"]
 
 BLOCK = 1024
-SHARED_ROWS = 8
-"""From this many histories on, what they share is worth the reordering."""
 DENSE_MACS_PER_SECOND, MIXED_MACS_PER_SECOND = 4e10, 1.7e9  # of BLAS, and of SciPy, on one core
 SPARSE_MACS_PER_SECOND, SPARSE_CELLS_PER_SECOND = 2e8, 5e7
 
@@ -120,10 +119,10 @@ class Ease(Recommender):
             assert self._dense is not None
             n_dense = len(self._dense)
             if n_dense == H.shape[1]:
-                scores = _product(H, self._dense)
+                scores = dense_product(H, self._dense)
             else:
                 scores = np.zeros(H.shape, np.float32)
-                scores[:, :n_dense] = _product(CSR(H[:, :n_dense]), self._dense)
+                scores[:, :n_dense] = dense_product(CSR(H[:, :n_dense]), self._dense)
             if self._tail is not None:
                 scores += H @ self._tail
         scores[np.diff(H.indptr) == 0] = self._popularity
@@ -171,15 +170,6 @@ class Ease(Recommender):
         facts = tf_idf(encode_items(catalog, self.items, self.config.facts, min_items=2).matrix)
         weight = np.float32(np.sqrt(self.config.facts_weight))
         return CSR(sparse.vstack([X, facts.T * weight], format="csr"))
-
-
-def _product(H: CSR, weights: Matrix) -> Matrix:
-    """
-    (n, n_items) of histories and dense weights, the same to the bit for each row alone.
-
-    Rows of the weights come from memory, which is the slow part: item by item, each serves all histories.
-    """
-    return np.asarray((H.tocsc() if H.shape[0] >= SHARED_ROWS else H) @ weights)
 
 
 def _solve_in_item_space(G: Matrix, ridge: Vector) -> tuple[Matrix, Vector]:

@@ -26,6 +26,7 @@ from marquee.data.schema import CSR, Index, Matrix, Vector
 from marquee.errors import ModelError
 from marquee.models.base import ModelState, Progress, Recommender, silent, tunable
 from marquee.models.recency import RecencyConfig, history_matrix, training_matrix
+from marquee.models.row_sums import RowSums, narrow
 
 __all__ = ["ItemKnn", "ItemKnnConfig"]
 
@@ -64,7 +65,7 @@ class ItemKnn(Recommender):
     Config = ItemKnnConfig
     config: ItemKnnConfig
     _popularity: Vector  # (n_items,) for empty histories
-    _similar: CSR  # (n_items, n_items) row i: the neighbours of i
+    _similar: RowSums  # (n_items, n_items) row i: the neighbours of i
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
@@ -77,13 +78,13 @@ class ItemKnn(Recommender):
         self._popularity = (norms / max(norms.max(initial=0.0), 1e-12)).astype(np.float32)
         if self.config.similarity == "bm25":
             X = _bm25(X, self.config.bm25_saturation, self.config.bm25_length)
-        self._similar = self._neighbours(X, np.sqrt(norms).astype(np.float32), progress)
+        self._similar = RowSums(self._neighbours(X, np.sqrt(norms).astype(np.float32), progress))
         return self
 
     def score(self, histories: Histories) -> Matrix:
         """Product of history and similarity; without a known event, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
-        scores = np.asarray((H @ self._similar).toarray(), dtype=np.float32)
+        scores = self._similar(H)
         scores[np.diff(H.indptr) == 0] = self._popularity
         return scores
 
@@ -92,9 +93,9 @@ class ItemKnn(Recommender):
         arrays = {
             **self._items_state(),
             "popularity": self._popularity,
-            "data": self._similar.data,
-            "indices": self._similar.indices,
-            "indptr": self._similar.indptr,
+            "data": self._similar.matrix.data,
+            "indices": self._similar.matrix.indices,
+            "indptr": self._similar.matrix.indptr,
         }
         return ModelState(arrays, {"config": self.config.to_dict()})
 
@@ -108,7 +109,7 @@ class ItemKnn(Recommender):
         model._popularity = state.arrays["popularity"]
         n = len(model.items)
         parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
-        model._similar = CSR(parts, shape=(n, n))
+        model._similar = RowSums(CSR(parts, shape=(n, n)))
         return model
 
     def _neighbours(self, X: CSR, lengths: Vector, progress: Progress) -> CSR:
@@ -140,7 +141,8 @@ class ItemKnn(Recommender):
             sizes.append(found.sum(axis=1))
             progress.step()
         indptr = np.append(0, np.cumsum(np.concatenate(sizes, dtype=np.int64)))
-        return CSR((np.concatenate(data), np.concatenate(indices), indptr), shape=(n_items, n_items))
+        parts = (np.concatenate(data), np.concatenate(indices), indptr)
+        return narrow(CSR(parts, shape=(n_items, n_items)))
 
 
 def _shared(X: CSR, by_item: CSR, rows: Index) -> Matrix:

@@ -19,6 +19,7 @@ from marquee.data.schema import CSR, Matrix, Vector
 from marquee.errors import ModelError
 from marquee.models.base import ModelState, Progress, Recommender, silent, tunable
 from marquee.models.recency import RecencyConfig, history_matrix, training_matrix
+from marquee.models.row_sums import RowSums, narrow
 
 __all__ = ["Markov", "MarkovConfig"]
 
@@ -55,7 +56,7 @@ class Markov(Recommender):
     Config = MarkovConfig
     config: MarkovConfig
     _popularity: Vector  # (n_items,) for empty histories
-    _next: CSR  # (n_items, n_items) row i: what follows i
+    _next: RowSums  # (n_items, n_items) row i: what follows i
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
@@ -89,13 +90,13 @@ class Markov(Recommender):
         if self.config.followers is not None:
             counts = _largest_of_rows(counts, self.config.followers)
         counts.sort_indices()
-        self._next = counts
+        self._next = RowSums(narrow(counts))
         return self
 
     def score(self, histories: Histories) -> Matrix:
         """Product of history and transitions; without a known event, popularity."""
         H = history_matrix(histories, self.items, self.config)  # (n, n_items)
-        scores = np.asarray((H @ self._next).toarray(), dtype=np.float32)
+        scores = self._next(H)
         scores[np.diff(H.indptr) == 0] = self._popularity
         return scores
 
@@ -104,9 +105,9 @@ class Markov(Recommender):
         arrays = {
             **self._items_state(),
             "popularity": self._popularity,
-            "data": self._next.data,
-            "indices": self._next.indices,
-            "indptr": self._next.indptr,
+            "data": self._next.matrix.data,
+            "indices": self._next.matrix.indices,
+            "indptr": self._next.matrix.indptr,
         }
         return ModelState(arrays, {"config": self.config.to_dict()})
 
@@ -120,7 +121,7 @@ class Markov(Recommender):
         model._popularity = state.arrays["popularity"]
         n = len(model.items)
         parts = (state.arrays["data"], state.arrays["indices"], state.arrays["indptr"])
-        model._next = CSR(parts, shape=(n, n))
+        model._next = RowSums(CSR(parts, shape=(n, n)))
         return model
 
 

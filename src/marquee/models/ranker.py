@@ -166,10 +166,8 @@ class TreeRanker(PairRanker):
         """See `PairRanker.predict`."""
         scores = np.zeros(len(features), np.float64)
         for start in range(0, len(features), BLOCK):
-            rows = _mapped(features[start : start + BLOCK])
-            # A single column would be summed pairwise, which rounds otherwise.
-            block = np.repeat(rows, 2, axis=0) if len(rows) == 1 else rows
-            scores[start : start + len(rows)] = self._predict_block(block)[: len(rows)]
+            rows = slice(start, start + BLOCK)
+            scores[rows] = self._predict_block(np.ascontiguousarray(features[rows].T))
         return scores
 
     def importance(self) -> Vector:
@@ -202,23 +200,28 @@ class TreeRanker(PairRanker):
         # (7, n_trees): the conditions of one position of all trees lie together.
         self._features_by_place = np.ascontiguousarray(self._feature.T)
         self._thresholds_by_place = np.ascontiguousarray(self._threshold.T)[:, :, None]
-        # A true condition must leave all leaves: its mask is or-ed with this, false ones with 0.
         self._masks_by_place = np.ascontiguousarray(self._mask.T)[:, :, None]
         lowest = np.array([(byte & -byte).bit_length() - 1 if byte else 0 for byte in range(256)])
         self._table = self._leaf[:, lowest].ravel()  # (n_trees * 256,)
-        self._offset = (np.arange(len(self._leaf), dtype=np.int32) * 256)[:, None]
+        self._offset = (np.arange(len(self._leaf)) * 256)[:, None]
 
-    def _predict_block(self, rows: Matrix) -> Scores:
-        columns = np.ascontiguousarray(rows.T)  # (n_features, n)
-        alive = np.full((len(self._leaf), len(rows)), 0xFF, np.uint8)
+    def _predict_block(self, columns: Matrix) -> Scores:
+        """(n,) scores of (n_features, n)."""
+        alive = np.full((len(self._leaf), columns.shape[1]), 0xFF, np.uint8)
+        asked = np.empty(alive.shape, np.float32)
+        false = np.empty(alive.shape, bool)
+        masks_or_all = false.view(np.uint8)
         for features, thresholds, masks in zip(
             self._features_by_place, self._thresholds_by_place, self._masks_by_place, strict=True
         ):
-            true = columns[features] <= thresholds  # (n_trees, n)
-            alive &= masks | -true.view(np.uint8)
-        values = self._table[alive + self._offset]  # (n_trees, n)
-        total: Scores = np.add.reduce(values, axis=0)
-        return total
+            np.take(columns, features, axis=0, out=asked, mode="clip")  # (n_trees, n)
+            # What is missing is above no threshold, as if it were `MISSING`.
+            np.greater(asked, thresholds, out=false)
+            # A true condition, 0 - 1, leaves all leaves; a false one, 1 - 1, those of its mask.
+            masks_or_all -= 1
+            masks_or_all |= masks
+            alive &= masks_or_all
+        return _sums(self._table.take(alive + self._offset))
 
 
 class LinearRanker(PairRanker):
@@ -255,7 +258,7 @@ class LinearRanker(PairRanker):
         used[slice(None) if self._columns is None else list(self._columns)] = True
         used &= deviation > 1e-6
         self._set(mean, np.where(used, deviation, np.inf), np.zeros(n_features))
-        X = self._standardised(features)[:, used]
+        X = self._standardised(features.T).T[:, used]
         prior = np.zeros(int(used.sum())) if self._prior is None else self._prior[used].astype(np.float64)
         lists = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         n_chosen = np.bincount(lists, chosen, minlength=len(indptr) - 1)
@@ -286,8 +289,12 @@ class LinearRanker(PairRanker):
 
     def predict(self, features: Matrix) -> Scores:
         """See `PairRanker.predict`."""
-        # Not a matrix product: a row alone and in a batch must round alike.
-        scores: Scores = np.einsum("pf,f->p", self._standardised(features), self._weights, optimize=False)
+        scores = np.zeros(len(features), np.float64)
+        for start in range(0, len(features), BLOCK):
+            rows = slice(start, start + BLOCK)
+            terms = self._standardised(features[rows].T)
+            terms *= self._weights[:, None]
+            scores[rows] = _sums(np.ascontiguousarray(terms))
         return scores
 
     def importance(self) -> Vector:
@@ -317,11 +324,13 @@ class LinearRanker(PairRanker):
         self._mean, self._deviation = np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
         self._weights = np.asarray(weights, np.float32)
 
-    def _standardised(self, features: Matrix) -> Matrix:
-        """Unknown is the mean, and outliers end at `CLIP`."""
-        scaled = np.clip((features - self._mean) / self._deviation, -CLIP, CLIP)
-        known: Matrix = np.nan_to_num(scaled, copy=False, nan=0.0).astype(np.float32, copy=False)
-        return known
+    def _standardised(self, columns: Matrix) -> Matrix:
+        """(n_features, n): unknown is the mean, and outliers end at `CLIP`."""
+        scaled = columns - self._mean[:, None]
+        scaled /= self._deviation[:, None]
+        np.clip(scaled, -CLIP, CLIP, out=scaled)
+        np.copyto(scaled, np.float32(0.0), where=np.isnan(scaled))
+        return scaled
 
 
 class BlendedRanker(PairRanker):
@@ -419,6 +428,13 @@ class _Tree:
         self.thresholds.append(float(node["threshold"]))
         self.masks.append(0xFF & ~ruled_out)
         self.gains.append(float(node["split_gain"]))
+
+
+def _sums(terms: NDArray[Any]) -> NDArray[Any]:
+    """(n,) sums over the first axis of (m, n), each in its order and the same alone and among others."""
+    if terms.shape[1] == 1:  # a single column would be summed pairwise, which rounds otherwise
+        return np.asarray(np.add.reduce(np.repeat(terms, 2, axis=1), axis=0)[:1])
+    return np.asarray(np.add.reduce(terms, axis=0))
 
 
 def _mapped(features: Matrix) -> Matrix:

@@ -13,9 +13,11 @@ Source:
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marquee.data.dataset import Histories, Interactions
 from marquee.data.schema import CSR, Event, Float32, Index
@@ -26,8 +28,9 @@ __all__ = ["RecencyConfig", "history_matrix", "training_matrix"]
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 LEAST_WEIGHT = 1e-6
+Float64 = NDArray[np.float64]
 RECENT: Final = 8
-"""History matrices that each thread keeps."""
+"""Histories of which each thread keeps the matrices."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,9 @@ def training_matrix(rows: Interactions, items: Vocabulary, config: RecencyConfig
         values *= np.maximum(decay, LEAST_WEIGHT).astype(np.float32)
     cells = row * len(items) + column
     cells, order = _sorted_cells(cells, len(users) * len(items))
-    first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
-    row, column = np.divmod(cells[first], max(len(items), 1))
+    first, row, column = _distinct(cells, len(items))
     indptr = np.append(0, np.cumsum(np.bincount(row, minlength=len(users))))
-    largest = np.maximum.reduceat(values[order], first) if len(first) else values
-    return CSR((largest, column, indptr), shape=(len(users), len(items)))
+    return CSR((_largest(values[order], first), column, indptr), shape=(len(users), len(items)))
 
 
 def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfig) -> CSR:
@@ -89,32 +90,95 @@ def history_matrix(histories: Histories, items: Vocabulary, config: RecencyConfi
         (n, n_items) float32 CSR with sorted indices, shared with others that ask the same: not to be
         written into.
     """
-    settings = (
-        config.history_half_life_events,
-        config.history_half_life_days,
-        config.rating_weight,
-    )
-    kept: list[_Made] = _recent.__dict__.setdefault("made", [])
-    for made in kept:
-        if made.histories is histories and made.settings == settings and made.items() == items:
-            return made.matrix
-    known = histories.where((items.index(histories.item_ids) >= 0) & (histories.events != Event.HIDE))
-    matrix = known.matrix(items, _event_weights(known, config))
-    _recent.made = [_Made(histories, weakref.ref(items), settings, matrix), *kept[: RECENT - 1]]
-    return matrix
+    kept: list[_Events] = _recent.__dict__.setdefault("events", [])
+    for events in kept:
+        if events.of is histories and events.items() == items:
+            return events.matrix(config)
+    events = _Events(histories, items)
+    _recent.events = [events, *kept[: RECENT - 1]]
+    return events.matrix(config)
 
 
-class _Made(NamedTuple):
-    """A history matrix and what it was made of; what is remembered here keeps no bundle mapped."""
+class _Events:
+    """
+    The known positive events of histories, and the matrices that were made of them.
 
-    histories: Histories
-    items: weakref.ref[Vocabulary]
-    settings: tuple[float | None, ...]
-    matrix: CSR
+    Matrices of different settings differ in their values alone. What is remembered here keeps no bundle
+    mapped.
+    """
+
+    def __init__(self, histories: Histories, items: Vocabulary) -> None:
+        self.of = histories
+        self.items = weakref.ref(items)
+        column = items.index(histories.item_ids)
+        positive = (column >= 0) & (histories.events != Event.HIDE)
+        self._known, column = histories.where(positive), column[positive]
+        self._rows = self._known.rows
+        n_items = len(items)
+        cells, self._order = _sorted_cells(self._rows * n_items + column, len(histories) * n_items)
+        self._first, row, self._columns = _distinct(cells, n_items)
+        self._indptr = np.append(0, np.cumsum(np.bincount(row, minlength=len(histories))))
+        self._shape = (len(histories), n_items)
+        self._matrices: dict[tuple[float | None, ...], CSR] = {}
+        self._likings: dict[float, Float32] = {}
+
+    def matrix(self, config: RecencyConfig) -> CSR:
+        """As `history_matrix`."""
+        settings = (
+            config.history_half_life_events,
+            config.history_half_life_days,
+            config.rating_weight,
+        )
+        made = self._matrices.get(settings)
+        if made is None:
+            values = _largest(self._weights(config)[self._order], self._first)
+            made = CSR((values, self._columns, self._indptr), shape=self._shape)
+            self._matrices[settings] = made
+        return made
+
+    def _weights(self, config: RecencyConfig) -> Float32:
+        halvings = np.zeros(len(self._rows))
+        if config.history_half_life_events is not None:
+            halvings += self._later / config.history_half_life_events
+        if config.history_half_life_days is not None:
+            halvings += self._age_days / config.history_half_life_days
+        weights = np.maximum(np.exp2(-halvings), LEAST_WEIGHT)
+        strength = config.rating_weight
+        if strength not in self._likings:
+            self._likings[strength] = _liking(self._rows, self._known.ratings, strength)
+        return weights.astype(np.float32) * self._likings[strength]
+
+    @cached_property
+    def _later(self) -> Float64:
+        """(n_events,) newer events; those of one moment have no order: each gets their mean position."""
+        n, rows = len(self._rows), self._rows
+        moved = (rows[1:] != rows[:-1]) | (self._known.timestamps[1:] != self._known.timestamps[:-1])
+        starts = np.flatnonzero(np.append(True, moved)[:n])
+        sizes = np.diff(np.append(starts, n))
+        middle: Float64 = np.repeat(starts + (sizes + 1) / 2, sizes)
+        return self._known.indptr[1:][rows] - middle
+
+    @cached_property
+    def _age_days(self) -> Float64:
+        """(n_events,) before the newest event of the same history."""
+        times = self._known.timestamps
+        return (times[self._known.indptr[1:][self._rows] - 1] - times) / MICROSECONDS_PER_DAY
 
 
 _recent = threading.local()
-"""The newest matrices of each thread: the sources of one recommender ask for the same."""
+"""Of the newest histories of each thread: the sources of one recommender ask for the same."""
+
+
+def _distinct(cells: Index, n_items: int) -> tuple[Index, Index, Index]:
+    """Of ascending cell numbers: where each first occurs, its row and its column."""
+    first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
+    row, column = np.divmod(cells[first], max(n_items, 1))
+    return first, row, column
+
+
+def _largest(values: Float32, first: Index) -> Float32:
+    """The largest value of each run."""
+    return np.maximum.reduceat(values, first) if len(first) < len(values) else values
 
 
 def _sorted_cells(cells: Index, n_cells: int) -> tuple[Index, Index]:
@@ -126,25 +190,6 @@ def _sorted_cells(cells: Index, n_cells: int) -> tuple[Index, Index]:
     # Number and place in one integer: a sort is several times faster than an argsort.
     both = np.sort((cells << bits) | np.arange(len(cells)))
     return both >> bits, both & ((1 << bits) - 1)
-
-
-def _event_weights(histories: Histories, config: RecencyConfig) -> Float32:
-    rows, n = histories.rows, len(histories.item_ids)
-    newest = histories.indptr[1:][rows]  # (n_events,) one past the newest event of the same history
-    halvings = np.zeros(n)
-    if config.history_half_life_events is not None:
-        # Events of one moment have no order: each gets the mean position of them all.
-        starts = np.flatnonzero(
-            np.append(True, (np.diff(rows) != 0) | (np.diff(histories.timestamps) != 0))[:n]
-        )
-        sizes = np.diff(np.append(starts, n))
-        later = newest - np.repeat(starts + (sizes + 1) / 2, sizes)
-        halvings += later / config.history_half_life_events
-    if config.history_half_life_days is not None:
-        age_days = (histories.timestamps[newest - 1] - histories.timestamps) / MICROSECONDS_PER_DAY
-        halvings += age_days / config.history_half_life_days
-    weights = np.maximum(np.exp2(-halvings), LEAST_WEIGHT)
-    return weights.astype(np.float32) * _liking(rows, histories.ratings, config.rating_weight)
 
 
 def _liking(rows: Index, ratings: Float32, strength: float) -> Float32:

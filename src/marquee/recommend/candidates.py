@@ -6,7 +6,7 @@ the union of their best unseen items goes on to the ranker, with every source's 
 them and a note of who proposed it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from marquee.data.ranked import top_k
 from marquee.data.schema import Event, Index, Matrix
 from marquee.data.vocabulary import Vocabulary
 
-__all__ = ["Candidates", "gather_candidates", "gather_sparsely", "seen_cells"]
+__all__ = ["Candidates", "gather_candidates", "seen_cells"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,59 +47,39 @@ class Candidates:
 
 
 def gather_candidates(
-    scores: Sequence[Matrix], seen: tuple[Index, Index], depth: int, proposing: int | None = None
+    scores: Iterable[Matrix], seen: tuple[Index, Index], depth: int, proposing: int | None = None
 ) -> Candidates:
     """
     The union of the best unseen items of all sources.
 
     Args:
-        scores: one (n, n_items) matrix per source.
+        scores: one (n, n_items) matrix per source; written into for the time being, unless read-only.
         seen: rows and columns of what must not be proposed.
         depth: items that each source proposes.
         proposing: the first so many sources propose, the others only score; default: all.
     """
-    n, n_items = scores[0].shape
-    n_proposing = len(scores) if proposing is None else proposing
-    who = np.zeros((n_proposing, n, n_items), dtype=bool)
-    cells = who.reshape(n_proposing, n * n_items)
-    for source, matrix in enumerate(scores[:n_proposing]):
-        own = matrix if matrix.strides[0] == 0 else np.array(matrix, dtype=np.float32)
-        cells[source, _best_cells(own, seen, depth)] = True
-    rows, items = np.divmod(np.flatnonzero(cells.any(axis=0)), max(n_items, 1))
-    proposed = np.zeros((len(items), len(scores)), dtype=bool)
-    proposed[:, :n_proposing] = who[:, rows, items].T
-    values = np.stack([matrix[rows, items] for matrix in scores], axis=1).astype(np.float32, copy=False)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
-    return Candidates(indptr, items.astype(np.int64), values, proposed)
-
-
-def gather_sparsely(
-    scores: Iterable[Matrix], seen: tuple[Index, Index], depth: int, proposing: int
-) -> Candidates:
-    """
-    As `gather_candidates`, for catalogues so large that copies of whole matrices are felt.
-
-    Args:
-        scores: as there; written into, unless all rows are one and the same.
-        seen, depth, proposing: as there.
-    """
     matrices: list[Matrix] = []
-    cells: list[Index] = []  # row * n_items + item of what each source proposes
+    best: list[Index] = []  # cells, row * n_items + item, of what each source proposes
     for matrix in scores:
         matrices.append(matrix)
-        if len(cells) < proposing:
-            cells.append(_best_cells(matrix, seen, depth))
+        if proposing is None or len(best) < proposing:
+            best.append(_best_cells(matrix, seen, depth))
     n, n_items = matrices[0].shape
-    union = np.unique(np.concatenate(cells))
-    rows, items = np.divmod(union, max(n_items, 1))
-    proposed = np.zeros((len(union), len(matrices)), dtype=bool)
-    for source, best in enumerate(cells):
-        proposed[np.searchsorted(union, best), source] = True
-    values = np.empty((len(union), len(matrices)), np.float32)
-    for source, matrix in enumerate(matrices):
-        values[:, source] = matrix[rows, items]
+    # One sort of cell and source in one integer tells the union and who proposed what of it; a stable one
+    # only merges what ascends already.
+    pairs = np.concatenate([cells * len(best) + source for source, cells in enumerate(best)])
+    pairs.sort(kind="stable")
+    cells, source = np.divmod(pairs, len(best))
+    new = np.append(True, cells[1:] != cells[:-1])[: len(cells)]
+    cells, place = cells[new], np.cumsum(new) - 1
+    rows, items = np.divmod(cells, max(n_items, 1))
+    proposed = np.zeros((len(cells), len(matrices)), dtype=bool)
+    proposed[place, source] = True
+    values = np.empty((len(matrices), len(cells)), np.float32)
+    for own, matrix in zip(values, matrices, strict=True):
+        own[:] = matrix[0].take(items) if matrix.strides[0] == 0 else matrix.ravel().take(cells)
     indptr = np.append(0, np.cumsum(np.bincount(rows, minlength=n))).astype(np.int64)
-    return Candidates(indptr, items, values, proposed)
+    return Candidates(indptr, items, values.T, proposed)
 
 
 def seen_cells(histories: Histories, items: Vocabulary) -> tuple[Index, Index]:
@@ -110,7 +90,7 @@ def seen_cells(histories: Histories, items: Vocabulary) -> tuple[Index, Index]:
 
 
 def _best_cells(matrix: Matrix, seen: tuple[Index, Index], depth: int) -> Index:
-    """Cells of the `depth` best unseen items of each row."""
+    """Cells of the `depth` best unseen items of each row, ascending."""
     n, n_items = matrix.shape
     if n > 1 and matrix.strides[0] == 0:
         # One ranking for all: what a row has seen of it is passed over.
@@ -121,11 +101,16 @@ def _best_cells(matrix: Matrix, seen: tuple[Index, Index], depth: int) -> Index:
         free = np.ones((n, len(ranking)), dtype=bool)
         where = place[seen[1]]
         free[seen[0][where >= 0], where[where >= 0]] = False
-        rows, places = np.nonzero(free & (np.cumsum(free, axis=1) <= depth))
-        return np.asarray(rows * n_items + ranking[places])
+        free &= np.cumsum(free, axis=1) <= depth
+        by_item = np.argsort(ranking)
+        rows, places = np.nonzero(free[:, by_item])
+        return np.asarray(rows * n_items + ranking[by_item][places])
     if not matrix.flags.writeable:
         matrix = matrix.copy()
+    held = matrix[seen]
     matrix[seen] = -np.inf
     columns, _ = top_k(matrix, depth)
+    matrix[seen] = held
+    columns.sort(axis=1)
     rows, places = np.nonzero(columns >= 0)
     return np.asarray(rows * n_items + columns[rows, places])

@@ -24,6 +24,7 @@ from marquee.data.schema import CSR, Event, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
 from marquee.features.encode import encode_items, tf_idf
 from marquee.models.base import ModelState
+from marquee.models.row_sums import row_sums
 from marquee.recommend.candidates import Candidates
 
 __all__ = ["ItemFacts", "PairFeatures"]
@@ -38,7 +39,9 @@ HALF_LIFE_EVENTS: Final = 100.0
 """Newer events after which an event counts half in the profile of all."""
 NEWEST: Final = 10
 """Events of the profile of late."""
-QUANTUM: Final = np.float32(2.0**-14)
+LEVELS: Final = 2**14
+PLACE_BITS: Final = 17  # beside 15 bits of level
+QUANTUM: Final = 1.0 / LEVELS
 """Differences of scores below this share of their range are rounding, and no reason for another rank."""
 SHRINKAGE: Final = 5.0
 """Pseudo-observations at the mean, for statistics of an item."""
@@ -137,6 +140,7 @@ class PairFeatures:
             *USER,
             *CROSS,
         )
+        self._edges = np.cumsum([3 * len(sources), 1, len(ITEM), len(USER)])
 
     def fit(self, rows: Interactions, facts: ItemFacts, items: Vocabulary) -> Self:
         """
@@ -151,22 +155,18 @@ class PairFeatures:
         aligned = facts.align(items)
         self._released, self._terms, self._kind = aligned.released, aligned.terms, aligned.kind
         self._item = _item_columns(rows, items, np.diff(self._terms.indptr))  # (n_items, len(ITEM))
+        self._prepare()
         return self
 
     def compute(self, histories: Histories, candidates: Candidates) -> Matrix:
-        """(n_pairs, n_features) float32."""
-        made = np.empty((len(candidates.items), len(self.names)), np.float32)
-        rows, n_sources = candidates.rows, len(self.sources)
-        made[:, : 3 * n_sources] = _source_columns(candidates, rows)
-        at = 3 * n_sources
-        made[:, at] = candidates.proposed.sum(axis=1)
-        at += 1
-        made[:, at : at + len(ITEM)] = self._item[candidates.items]
-        at += len(ITEM)
-        user, cross = self._history_columns(histories, candidates, rows)
-        made[:, at : at + len(USER)] = user[rows]
-        made[:, at + len(USER) :] = cross
-        return made
+        """(n_pairs, n_features) float32, column by column in memory."""
+        made = np.empty((len(self.names), len(candidates.items)), np.float32)
+        sources, proposed, item, user, cross = np.split(made, self._edges)
+        _fill_source_columns(sources.reshape(len(self.sources), 3, -1), candidates)
+        proposed[0] = candidates.proposed.sum(axis=1)
+        item[:] = self._item_columns[:, candidates.items]
+        self._fill_history_columns(user, cross, histories, candidates)
+        return made.T
 
     def state(self) -> ModelState:
         """The item columns, terms and release days."""
@@ -189,12 +189,22 @@ class PairFeatures:
         made._released, made._item, made._kind = arrays["released"], arrays["item"], arrays["kind"]
         parts = (arrays["data"], arrays["indices"], arrays["indptr"])
         made._terms = CSR(parts, shape=(len(items), state.meta["n_terms"]))
+        made._prepare()
         return made
 
-    def _history_columns(
-        self, histories: Histories, candidates: Candidates, rows: Index
-    ) -> tuple[Matrix, Matrix]:
-        """(n, len(USER)) of each history and (n_pairs, len(CROSS)) of each pair."""
+    def _prepare(self) -> None:
+        """What follows from the state, in the shape that `compute` wants."""
+        self._item_columns = np.ascontiguousarray(self._item.T)
+        # (n_items, n_kinds) place among the terms of an item where those of each kind begin.
+        owner = np.repeat(np.arange(len(self._item)), np.diff(self._terms.indptr))
+        cell = owner * len(KINDS) + self._kind[self._terms.indices]
+        sizes = np.bincount(cell, minlength=len(self._item) * len(KINDS)).reshape(-1, len(KINDS))
+        self._kind_starts = np.cumsum(sizes, axis=1) - sizes
+
+    def _fill_history_columns(
+        self, user: Matrix, cross: Matrix, histories: Histories, candidates: Candidates
+    ) -> None:
+        """Write (len(USER), n_pairs) of the history and (len(CROSS), n_pairs) of each pair."""
         index = self._items.index(histories.item_ids)
         known = histories.where((index >= 0) & (histories.events != Event.HIDE))
         index = self._items.index(known.item_ids)
@@ -222,7 +232,7 @@ class PairFeatures:
         stars = np.bincount(owner[rated], known.ratings[rated].astype(np.float64), minlength=n)
         mean_rating = np.where(n_rated > 0, stars / np.maximum(n_rated, 1), np.nan)
         recent = known.timestamps >= newest[owner] - MICROSECONDS_PER_DAY
-        user = np.stack(
+        of_history = np.stack(
             [
                 np.log1p(known.lengths),
                 np.where(has, np.log1p((newest - oldest) / MICROSECONDS_PER_DAY), np.nan),
@@ -232,27 +242,25 @@ class PairFeatures:
                 mean(watch_age),
                 spread,
                 mean_rating,
-            ],
-            axis=1,
+            ]
         ).astype(np.float32)
+        user[:] = np.repeat(of_history, np.diff(candidates.indptr), axis=1)
 
-        item = candidates.items
+        item, rows = candidates.items, candidates.rows
         item_released = self._released[item]
         age = (known.as_of[rows] / MICROSECONDS_PER_DAY - item_released) / DAYS_PER_YEAR
         item_year = item_released / DAYS_PER_YEAR
-        life = self._item[:, ITEM.index("life_position")]
-        cross = np.empty((len(item), len(CROSS)), np.float32)
-        cross[:, 0] = np.maximum(age, -1.0)
-        cross[:, 1] = item_year - year[rows]
-        cross[:, 2] = _near_share(released[dated], owner[dated], n_dated, item_released, rows)
-        cross[:, 3] = self._item[item, 0] - user_popularity[rows]
-        cross[:, 4] = life[item] - np.log1p(known.lengths)[rows]
+        life = self._item_columns[ITEM.index("life_position")]
+        cross[0] = np.maximum(age, -1.0)
+        cross[1] = item_year - year[rows]
+        cross[2] = _near_share(released[dated], owner[dated], n_dated, item_released, rows)
+        cross[3] = self._item_columns[0, item] - user_popularity[rows]
+        cross[4] = life[item] - np.log1p(known.lengths)[rows]
         place = known.indptr[1:][owner] - np.arange(len(owner))  # 1 for the newest
         weights = np.stack(
             [np.exp2(-(place - 1) / HALF_LIFE_EVENTS), place <= NEWEST, _liking(known, mean_rating)]
         )
-        cross[:, len(CROSS) - 3 * len(KINDS) :] = self._matches(known, index, weights, item, rows)
-        return user, cross
+        cross[len(CROSS) - 3 * len(KINDS) :] = self._matches(known, index, weights, item, rows)
 
     def _matches(
         self, known: Histories, index: Index, weights: NDArray[np.float64], item: Index, rows: Index
@@ -267,68 +275,74 @@ class PairFeatures:
             item, rows: (n_pairs,) item and history of each pair.
 
         Returns:
-            (n_pairs, 3 n_kinds): the cosine with all events, with the newest, and the sum over liked ones.
+            (3 n_kinds, n_pairs): the cosine with all events, with the newest, and the sum over liked ones.
         """
-        n, n_kinds = len(known), len(KINDS)
+        n, n_kinds, n_terms = len(known), len(KINDS), self._terms.shape[1]
         summary = np.concatenate([known.rows + number * n for number in range(3)])
         parts = (weights.astype(np.float32).ravel(), (summary, np.tile(index, 3)))
         weighted = CSR(parts, shape=(3 * n, len(self._items)))
-        profile = np.asarray((weighted @ self._terms).toarray())  # (3n, n_terms)
+        profile = row_sums(self._terms, weighted.indices, weighted.data, weighted.indptr)
+        profile = np.stack(np.split(profile, 3), axis=2)  # (n, n_terms, 3)
         # Terms lie together by kind, so that norms are sums over slices.
         edges = np.searchsorted(self._kind, np.arange(n_kinds + 1))
         norms = np.stack(
             [
-                np.sqrt(np.einsum("nt,nt->n", part, part))
+                np.sqrt(np.einsum("nts,nts->ns", part, part))
                 for part in (profile[:, a:b] for a, b in pairwise(edges))
             ],
             axis=1,
-        )
-        norms[2 * n :] = np.sqrt(np.maximum(known.lengths, 1))[:, None]
+        )  # (n, n_kinds, 3)
+        norms[:, :, 2] = np.sqrt(np.maximum(known.lengths, 1))[:, None]
         scale = 1.0 / np.maximum(norms, 1e-9)
+        # A row of `taken` for each kind of a pair, a column for each term of a history.
         taken = self._terms[item]
-        pair = np.repeat(np.arange(len(item)), np.diff(taken.indptr))
-        cell = pair * n_kinds + self._kind[taken.indices]
-        made = np.empty((len(item), 3, n_kinds), np.float32)
-        n_terms = profile.shape[1]
-        place = rows[pair] * n_terms + taken.indices  # of each term of a pair in the first summary
-        for number in range(3):
-            products = taken.data * profile.ravel()[number * n * n_terms :].take(place)
-            sums = np.bincount(cell, products, minlength=len(item) * n_kinds)
-            made[:, number] = sums.reshape(len(item), n_kinds) * scale[rows + number * n]
-        return made.reshape(len(item), 3 * n_kinds)
+        terms = taken.indices + np.repeat(rows * n_terms, np.diff(taken.indptr))
+        starts = taken.indptr[:-1, None] + self._kind_starts[item]
+        by_kind = CSR(
+            (taken.data, terms, np.append(starts.ravel(), taken.nnz)), shape=(starts.size, n * n_terms)
+        )
+        sums = (by_kind @ profile.reshape(n * n_terms, 3)).reshape(len(item), n_kinds, 3) * scale[rows]
+        return np.asarray(sums.transpose(2, 1, 0)).reshape(3 * n_kinds, len(item))
 
 
-def _source_columns(candidates: Candidates, rows: Index) -> Matrix:
-    """(n_pairs, 3 n_sources): score, score in standard deviations and rank, among the candidates."""
-    scores = candidates.scores.astype(np.float64)
-    made = np.empty((*scores.shape, 3), np.float32)
-    if not len(rows):
-        return made.reshape(0, 3 * scores.shape[1])
+def _fill_source_columns(made: Matrix, candidates: Candidates) -> None:
+    """Write (n_sources, 3, n_pairs): score, score in standard deviations and rank, among the candidates."""
+    if not len(candidates.items):
+        return
+    scores = candidates.scores.T.astype(np.float64)  # (n_sources, n_pairs)
     sizes = np.diff(candidates.indptr)
     sizes, starts = sizes[sizes > 0], candidates.indptr[:-1][sizes > 0]
 
     def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values of lists as values of their pairs."""
-        return np.repeat(values, sizes, axis=0)
+        return np.repeat(values, sizes, axis=1)
 
-    low = np.minimum.reduceat(scores, starts)
-    extent = np.maximum.reduceat(scores, starts) - low
-    away = scores - spread(np.add.reduceat(scores, starts) / sizes[:, None])
-    deviation = np.sqrt(np.add.reduceat(away**2, starts) / sizes[:, None])
-    made[:, :, 0] = scores
-    made[:, :, 1] = away / spread(np.maximum(deviation, 1e-9))
-    share = np.rint((scores - spread(low)) / spread(np.maximum(extent, 1e-12)) / QUANTUM) * QUANTUM
-    # One sort for all lists: the best of list r has key 2r, its last 2r + 1.
-    key = 2.0 * rows[:, None] + (1.0 - share)
-    order = np.argsort(key, axis=0, kind="stable")
-    ordered = np.take_along_axis(key, order, axis=0)
+    low = np.minimum.reduceat(scores, starts, axis=1)
+    extent = np.maximum.reduceat(scores, starts, axis=1) - low
+    away = scores - spread(np.add.reduceat(scores, starts, axis=1) / sizes)
+    deviation = np.sqrt(np.add.reduceat(away**2, starts, axis=1) / sizes)
+    made[:, 0] = scores
+    made[:, 1] = away / spread(np.maximum(deviation, 1e-9))
+    share = np.rint((scores - spread(low)) / spread(np.maximum(extent, 1e-12)) / QUANTUM)
+    # From the best: level and place in the list in one integer, a row for each list.
+    inside = np.arange(sizes.max()) < sizes[:, None]
+    cells = np.flatnonzero(inside)
+    first = np.repeat(starts, sizes)  # pair of the list of each pair
+    integer = np.uint32 if inside.shape[1] <= 1 << PLACE_BITS else np.uint64
+    keys = np.full((len(scores), inside.size), np.iinfo(integer).max, integer)
+    pairs = np.arange(len(first))
+    keys[:, cells] = ((LEVELS - share.astype(np.int64)) << PLACE_BITS) + (pairs - first)
+    keys = np.sort(keys.reshape(-1, *inside.shape), axis=2).reshape(keys.shape)[:, cells]
+    level = keys >> PLACE_BITS
     # Equal scores share the rank of the first of them.
-    place = np.zeros(key.shape, np.int64)
-    place[1:] = np.where(np.diff(ordered, axis=0) != 0, np.arange(1, len(key))[:, None], 0)
-    np.maximum.accumulate(place, axis=0, out=place)
-    place -= candidates.indptr[rows][:, None]
-    np.put_along_axis(made[:, :, 2], order, np.log1p(place).astype(np.float32), axis=0)
-    return made.reshape(len(rows), 3 * scores.shape[1])
+    place = np.zeros(keys.shape, np.int64)
+    place[:, 1:] = np.where(level[:, 1:] != level[:, :-1], pairs[1:], 0)
+    place[:, starts] = starts
+    np.maximum.accumulate(place, axis=1, out=place)
+    ranks = np.log1p(np.arange(sizes.max())).astype(np.float32)[place - first]
+    pair = (keys & ((1 << PLACE_BITS) - 1)) + first
+    for own, where, rank in zip(made[:, 2], pair, ranks, strict=True):
+        own[where] = rank
 
 
 def _item_columns(rows: Interactions, items: Vocabulary, n_terms: Index) -> Matrix:

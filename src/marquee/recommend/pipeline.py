@@ -151,6 +151,21 @@ class RecommendationPipeline:
             )
         return _joined(parts)
 
+    def varied(self, ranking: Index, k: int, diversity: float) -> Index:
+        """
+        The k items of a ranking that are best together, for nobody in particular.
+
+        Args:
+            ranking: item indices, best first.
+            diversity: 0 (the first k) to 1 (as varied as the first `POOL` allow).
+        """
+        if self._diversifier is None:
+            return ranking[:k]
+        pool = ranking[None, : max(POOL, 3 * k)]
+        taste = self._diversifier.taste(Histories.of_items([]), self.scorer.items)
+        chosen: Index = self._diversifier.rerank(pool, k, np.array([diversity], np.float32), taste)[0]
+        return chosen[chosen >= 0]
+
     def warm_up(self) -> None:
         """Do now what the first varied list would otherwise wait for."""
         self.recommend(Histories.of_items([]), 1, diversity=1.0)

@@ -40,7 +40,7 @@ from marquee.data.vocabulary import Vocabulary
 from marquee.models import model_class
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
 from marquee.models.ranker import BlendedRanker, LinearRanker, PairRanker, TreeRanker, ranker_from_state
-from marquee.recommend.candidates import Candidates, gather_candidates, gather_sparsely, seen_cells
+from marquee.recommend.candidates import Candidates, gather_candidates, seen_cells
 from marquee.recommend.pair_features import ItemFacts, PairFeatures
 from marquee.recommend.past_queries import past_queries
 
@@ -180,10 +180,11 @@ class TwoStage(Recommender):
             candidates, first = self._stage.candidates(block)
             ranked = self._ranked(block, candidates)
             low, high = first.min(axis=1, keepdims=True), first.max(axis=1, keepdims=True)
-            rest = (first - low) / np.maximum(high - low, 1e-12)  # in [0, 1]
-            floor = np.zeros(len(block))
+            floor = np.zeros(len(block), np.float32)
             np.minimum.at(floor, candidates.rows, ranked)
-            scores[rows] = rest + (floor[:, None] - 2.0)
+            rest = np.subtract(first, low, out=scores[rows])
+            rest /= np.maximum(high - low, np.float32(1e-12))  # in [0, 1]
+            rest += floor[:, None] - np.float32(2.0)
             scores[rows.start + candidates.rows, candidates.items] = ranked
         return scores
 
@@ -232,7 +233,7 @@ class TwoStage(Recommender):
     def _recommend_block(self, histories: Histories, k: int, exclude_history: bool) -> RankedItems:
         if not exclude_history or len(self.items) <= LARGE_ITEMS:
             return super()._recommend_block(histories, k, exclude_history)
-        candidates = self._stage.proposed(histories)
+        candidates = self._stage.candidates(histories)[0]
         index = self.items.index(histories.item_ids)
         named = histories.rows * len(self.items) + index
         row, item = candidates.rows, candidates.items
@@ -322,7 +323,7 @@ class TwoStage(Recommender):
 
         def lists_of(block: slice) -> _Lists:
             asked = histories.take(block)
-            candidates = stage.proposed(asked)
+            candidates = stage.candidates(asked)[0]
             chosen = np.asarray(truth[block][candidates.rows, candidates.items]).ravel()
             return _Lists(
                 stage.features.compute(asked, candidates), chosen.astype(np.float32), candidates.indptr
@@ -349,7 +350,7 @@ class TwoStage(Recommender):
         kept = []
         for block in _blocks(len(histories), len(self.items)):
             asked = histories.take(block)
-            candidates = self._stage.proposed(asked)
+            candidates = self._stage.candidates(asked)[0]
             kept.append((candidates, self._ranked(asked, candidates)))
         deviations = [
             np.std(scores[a:b])
@@ -389,6 +390,8 @@ class _FirstStage:
         self.features = features
         self._items = items
         self._depth = depth
+        for model in models.values():
+            model.share_items(items)
 
     @classmethod
     def fitted(
@@ -419,13 +422,6 @@ class _FirstStage:
         seen = seen_cells(histories, self._items)
         scores = list(self._scores(histories))
         return gather_candidates(scores, seen, self._depth, len(self.models)), scores[0]
-
-    def proposed(self, histories: Histories) -> Candidates:
-        """The candidates alone, which of large catalogues is less work."""
-        if len(self._items) <= LARGE_ITEMS:
-            return self.candidates(histories)[0]
-        seen = seen_cells(histories, self._items)
-        return gather_sparsely(self._scores(histories), seen, self._depth, len(self.models))
 
     def _scores(self, histories: Histories) -> Iterator[Matrix]:
         """(n, n_items) of each source, then of each view."""
