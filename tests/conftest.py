@@ -1,14 +1,19 @@
-"""Fixtures shared by all tests: real PostgreSQL servers and the real rating sets."""
+"""Fixtures shared by all tests: real PostgreSQL servers, a real S3 service and the real rating sets."""
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import hypothesis
+import obstore
 import psycopg
 import pytest
 
@@ -21,6 +26,8 @@ hypothesis.settings.register_profile("marquee", deadline=None)
 hypothesis.settings.load_profile("marquee")
 
 REPOSITORY = Path(__file__).parent.parent
+OF_TESTS = {"MARQUEE_REALDATA", "MARQUEE_SOAK", "MARQUEE_TEST_BROWSER", "MARQUEE_TEST_SWIFT"}
+"""Variables that are no settings."""
 
 
 def _missing(what: str) -> None:
@@ -28,6 +35,12 @@ def _missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"missing: {what}")
     pytest.skip(f"missing: {what}")
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Say that a part is missing, by its name; it does not return."""
+    return _missing
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +57,10 @@ def _clean_environment() -> Iterator[None]:
     """No setting of the person who runs the tests reaches them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith("MARQUEE_") and name not in ("MARQUEE_REALDATA", "MARQUEE_SOAK"):
+            if name.startswith(("MARQUEE_", "AWS_")) and name not in OF_TESTS:
                 patch.delenv(name)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
 
 
@@ -116,3 +131,105 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         run(found["pg_ctl"], "-D", data, "-m", "fast", "-w", "stop")
     finally:
         shutil.rmtree(folder)
+
+
+class Swift:
+    """
+    OpenStack Swift with its S3 API, in a process of its own; what is stored outlives `kill`.
+
+    Args:
+        clock_offset: seconds that its clock is ahead.
+    """
+
+    def __init__(self, python: Path, folder: Path, *, clock_offset: float = 0) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self.credentials = folder / "credentials"
+        self.credentials.write_text(
+            "[default]\naws_access_key_id = test:tester\naws_secret_access_key = testing123\n"
+        )
+        self._command = [python, REPOSITORY / "tests/swift_server.py", folder, self.port, clock_offset]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        with (self.folder / "log").open("a") as log:
+            self._process = subprocess.Popen(
+                [*map(str, self._command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            self.kill()
+            pytest.fail(f"Swift did not start: {(self.folder / 'log').read_text()}")
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def store(self, bucket: str) -> obstore.store.S3Store:
+        """A bucket as any S3 client sees it."""
+        return obstore.store.S3Store(
+            bucket,
+            endpoint=self.endpoint,
+            access_key_id="test:tester",
+            secret_access_key="testing123",
+            client_options={"allow_http": True},
+        )
+
+    def settings(self, bucket: str | None = None) -> dict[str, Any]:
+        """`MARQUEE_OBJECTS__*` of a prefix in a bucket; default: a new one."""
+        if bucket is None:
+            bucket = f"test-{uuid4().hex}"
+            url = obstore.sign(self.store(bucket), "PUT", "", timedelta(seconds=60))
+            httpx.put(url).raise_for_status()
+        return {
+            "url": f"s3://{bucket}/some/prefix",
+            "endpoint": self.endpoint,
+            "credentials_file": self.credentials,
+            "timeout_seconds": 20,
+            "connect_timeout_seconds": 2,
+            "retries": 1,
+        }
+
+
+@pytest.fixture(scope="session")
+def swift_python() -> Path:
+    """The Python that has Swift."""
+    python = Path(os.environ.get("MARQUEE_TEST_SWIFT", REPOSITORY / ".venv-swift/bin/python"))
+    if not python.is_file():
+        _missing(f"OpenStack Swift ({python}; make setup-swift)")
+    return python
+
+
+@pytest.fixture
+def make_swift(swift_python: Path, tmp_path: Path) -> Iterator[Callable[..., Swift]]:
+    """Start a Swift of one's own, to be killed or set to another time."""
+    started: list[Swift] = []
+
+    def make(**options: Any) -> Swift:
+        folder = tmp_path / f"swift-{len(started)}"
+        folder.mkdir()
+        started.append(Swift(swift_python, folder, **options))
+        started[-1].start()
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def swift(swift_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """One Swift for all tests, each with a bucket of its own."""
+    server = Swift(swift_python, tmp_path_factory.mktemp("swift"))
+    server.start()
+    yield server
+    server.kill()

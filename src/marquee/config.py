@@ -6,6 +6,7 @@ Every setting is an environment variable `MARQUEE_<NAME>`; nested ones are joine
 generated from these classes.
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from marquee.errors import ConfigError
 
-__all__ = ["Paths", "Settings", "load_settings"]
+__all__ = ["ObjectSettings", "Paths", "Settings", "load_settings"]
 
 PLACEHOLDERS = {"changeme", "change-me", "secret", "password", "your-key", "xxx"}
 
@@ -26,6 +27,7 @@ def _split(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s;,'\"<>]+$")]
 
 
 class DatabaseSettings(BaseModel):
@@ -50,6 +52,64 @@ class DatabaseSettings(BaseModel):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql:// (PostgreSQL is the only database Marquee speaks)")
         return value
+
+
+class ObjectSettings(BaseModel):
+    """
+    The archive: where raw files, snapshots, models and backups go besides the home.
+
+    Credentials are found as other S3 clients find theirs: in `AWS_ACCESS_KEY_ID` and
+    `AWS_SECRET_ACCESS_KEY`, in `~/.aws/credentials`, or in the role of the machine.
+    """
+
+    url: str | None = Field(
+        None,
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=+@:,-]+)*/?|file:///.+)$",
+        description="`s3://bucket/prefix` of any S3-compatible service, or `file:///path` of a second "
+        "directory. Unset: everything stays in the home alone.",
+    )
+    endpoint: Url | None = Field(None, description="Address of the service, where it is not Amazon's.")
+    region: str | None = Field(
+        None, description="Region that requests are signed for. Unset: `AWS_REGION`, else `us-east-1`."
+    )
+    path_style: bool | None = Field(
+        None,
+        description="Whether the bucket stands in the path of an address instead of its host name. "
+        "Unset: where an endpoint is given.",
+    )
+    encryption: Literal["none", "AES256", "aws:kms"] = Field(
+        "none", description="Encryption that the service is asked for; what the bucket does, it does anyway."
+    )
+    kms_key: str | None = Field(None, description="Key for `aws:kms`. Unset: the service's own.")
+    credentials_file: Path | None = Field(
+        None,
+        description="File with `aws_access_key_id` and `aws_secret_access_key` in sections, read again "
+        "every five minutes. Unset: see above.",
+    )
+    profile: str | None = Field(
+        None, description="Section of that file. Unset: `AWS_PROFILE`, else `default`."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="How long one request may take; large objects travel in parts of about 8 MiB."
+    )
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        5, description="How long a connection attempt may take."
+    )
+    retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        3,
+        description="How often a request is repeated, with growing pauses, until the archive counts as away.",
+    )
+
+    @property
+    def shared_credentials(self) -> tuple[Path, str] | None:
+        """The credentials file to use and its section; None: the environment or the machine's role."""
+        profile = self.profile or os.environ.get("AWS_PROFILE", "default")
+        if self.credentials_file is not None:
+            return self.credentials_file, profile
+        if {"AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"} & os.environ.keys():
+            return None
+        usual = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser()
+        return (usual, profile) if usual.is_file() else None
 
 
 class TmdbSettings(BaseModel):
@@ -160,6 +220,27 @@ class ApiSettings(BaseModel):
     history_days_ahead: Annotated[float, Field(ge=0)] = Field(
         0.01, description="How far in the future an event may lie (clocks differ), in days."
     )
+
+
+class SiteSettings(BaseModel):
+    """The site, served by the API."""
+
+    folder: Path | None = Field(
+        None, description="Folder of the built site. Unset: the one that ships with Marquee."
+    )
+    api: Url | None = Field(
+        None, description="Where its pages find the API. Unset: where they come from themselves."
+    )
+    languages: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")], ...],
+        NoDecode,
+        BeforeValidator(_split),
+        Field(min_length=1),
+    ] = Field(("en", "ko"), description="Languages it offers, separated by commas.")
+    images: Url = Field("https://image.tmdb.org/t/p", description="Where posters come from.")
+    mlflow_url: Url | None = Field(None, description="MLflow, linked for operators.")
+    airflow_url: Url | None = Field(None, description="Airflow, linked for operators.")
+    grafana_url: Url | None = Field(None, description="Grafana, linked for operators.")
 
 
 class GateSettings(BaseModel):
@@ -280,9 +361,11 @@ class Settings(BaseSettings):
         None, description="File with an operator key that is valid from the start, for containers."
     )
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    objects: ObjectSettings = Field(default_factory=ObjectSettings)
     tmdb: TmdbSettings = Field(default_factory=TmdbSettings)
     audience: AudienceSettings = Field(default_factory=AudienceSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
+    site: SiteSettings = Field(default_factory=SiteSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     canary: CanarySettings = Field(default_factory=CanarySettings)

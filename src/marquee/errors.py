@@ -9,6 +9,7 @@ Every error that Marquee raises on purpose.
     │  └─ SourceUnavailableError an upstream such as TMDB gives no usable answer now; retryable
     ├─ NotFoundError            unknown item, run, version → 404
     ├─ ConflictError            the same pipeline already runs → 409
+    │  └─ RunFinishedError      what has ended cannot be cancelled → 409
     ├─ ExperimentConflictError  another experiment runs, or this one has ended → 409
     ├─ ErasedUserError          a person who asked to be forgotten → 410
     ├─ ModelError
@@ -17,6 +18,7 @@ Every error that Marquee raises on purpose.
     │  ├─ NoChampionError
     │  └─ IncompatibleBundleError
     └─ StoreError
+       ├─ DamagedObjectError    the content of an object is not what was stored
        └─ StoreUnavailableError retryable → 503
 
 Caller mistakes stay `ValueError` and `TypeError`. Each message says what happened, which value, and
@@ -26,6 +28,7 @@ what to do next; `fix` carries the last part where it can be shown on its own.
 __all__ = [
     "ConfigError",
     "ConflictError",
+    "DamagedObjectError",
     "DataError",
     "ErasedUserError",
     "ExperimentConflictError",
@@ -36,6 +39,7 @@ __all__ = [
     "NotFittedError",
     "NotFoundError",
     "RegistryError",
+    "RunFinishedError",
     "SchemaError",
     "SourceUnavailableError",
     "StaleDataError",
@@ -100,6 +104,10 @@ class ConflictError(MarqueeError):
         self.run_id = run_id
 
 
+class RunFinishedError(ConflictError):
+    """A run that has ended: nothing changes it any more."""
+
+
 class ExperimentConflictError(MarqueeError):
     """Another experiment runs, or the one named has ended already."""
 
@@ -130,6 +138,10 @@ class IncompatibleBundleError(RegistryError):
 
 class StoreError(MarqueeError):
     """A database or object store refused."""
+
+
+class DamagedObjectError(StoreError):
+    """The content of an object is not what was stored."""
 
 
 class StoreUnavailableError(StoreError):

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from marquee.errors import ConflictError
+from marquee.errors import ConflictError, RunFinishedError
 from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.store.repositories.runs import Run
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOCKS",
     "QUEUE_NAME",
+    "STEPS",
     "Hold",
     "Queue",
     "create_run",
@@ -44,8 +45,12 @@ LOCKS: Final[Mapping[str, str]] = {
     "promote": "model",
     "mirror": "tracker",
     "infer": "recommendations",
+    "pipeline": "model",
 }
 """Pipeline → lock. Jobs of one lock run one after the other; procrastinate inherits none by name."""
+
+STEPS: Final[Mapping[str, Sequence[str]]] = {"pipeline": ("prepare", "train", "promote", "infer")}
+"""Pipeline → those that it runs one after the other, each a run of its own."""
 
 SCHEMA: Final = "queue"
 SCHEMA_LOCK: Final = 0x51756575  # "Queu"; any number that nobody else locks
@@ -76,6 +81,12 @@ _HAS_JOB: Final = text(
         WHERE status IN ('todo', 'doing') AND args ->> 'run_id' = :run_id
     )
     """  # noqa: S608
+)
+_DROP_JOB: Final = text(
+    f"DELETE FROM {SCHEMA}.procrastinate_jobs WHERE status = 'todo' AND args ->> 'run_id' = :run_id"  # noqa: S608
+)
+_SILENCE: Final = text(
+    f"SELECT extract(epoch FROM now() - max(last_heartbeat)) FROM {SCHEMA}.procrastinate_workers"  # noqa: S608
 )
 
 
@@ -129,6 +140,36 @@ class Queue:
                 "args": json.dumps({"run_id": str(run_id)}),
             },
         )
+
+    def cancel(self, connection: Connection, run_id: UUID, *, by: str) -> Run:
+        """
+        End a run, or the run that it is a step of: what executes it is stopped within seconds.
+
+        Args:
+            by: who wants it, for the record.
+
+        Raises:
+            NotFoundError: no such run.
+            RunFinishedError: it has ended already.
+        """
+        whole = runs.get(connection, run_id).parent_id or run_id
+        runs.hold(connection, whole)
+        run = runs.get(connection, run_id)
+        if run.finished:
+            raise RunFinishedError(
+                f"The run {run_id} has {run.status} already."
+                if run.status in ("succeeded", "failed")
+                else f"The run {run_id} is {run.status} already.",
+                run_id=str(run_id),
+            )
+        runs.fail(connection, whole, f"Cancelled by {by}.", status="cancelled")
+        connection.execute(_DROP_JOB, {"run_id": str(whole)})
+        return runs.get(connection, run_id)
+
+    def silence(self, connection: Connection) -> float | None:
+        """For how many seconds no worker has given a sign of life; None where none ever has."""
+        seconds = connection.scalar(_SILENCE)
+        return None if seconds is None else float(seconds)
 
     def _check(self, pipeline: str) -> None:
         if pipeline not in self.locks:
@@ -207,26 +248,27 @@ def create_run(
     run_id: UUID | None = None,
 ) -> Run:
     """
-    The row of a new run; one of the same pipeline that died unfinished is marked as failed first.
+    The row of a new run, and those of its steps; what died unfinished is marked as failed first.
+
+    Args:
+        parameters: of a run of several steps: those of each by its name.
 
     Raises:
-        ConflictError: a run of the same pipeline is alive; it carries that run's id.
+        ConflictError: a run of the same pipeline, or of one of its steps, is alive; it carries that run's id.
     """
-    while True:
-        try:
-            return runs.create(connection, pipeline, parameters, run_id=run_id)
-        except ConflictError as conflict:
-            other = UUID(conflict.run_id)
-            if is_alive(connection, other):
-                raise
-            runs.fail(connection, other, "The process that ran it ended without a word.")
+    whole = _create(connection, pipeline, parameters, run_id=run_id)
+    for number, step in enumerate(STEPS.get(pipeline, ())):
+        given = whole.parameters.get(step)
+        _create(connection, step, given, parent_id=whole.run_id, step_number=number)
+    return whole
 
 
 def is_alive(connection: Connection, run_id: UUID) -> bool:
-    """Whether an unfinished run waits in the queue or is being executed."""
-    if connection.scalar(_HAS_JOB, {"run_id": str(run_id)}):
+    """Whether an unfinished run, or the run that it is a step of, waits in the queue or is being executed."""
+    whole = runs.get(connection, run_id).parent_id or run_id
+    if connection.scalar(_HAS_JOB, {"run_id": str(whole)}):
         return True
-    return not connection.scalar(select(func.pg_try_advisory_xact_lock(_lock_key(run_id))))
+    return not connection.scalar(select(func.pg_try_advisory_xact_lock(_lock_key(whole))))
 
 
 def task_name(pipeline: str) -> str:
@@ -266,6 +308,18 @@ async def requeue_stalled(app: "procrastinate.App", *, silent_seconds: float) ->
             continue  # another worker was faster
         found.append(str(job.task_kwargs.get("run_id")))
     return found
+
+
+def _create(connection: Connection, pipeline: str, parameters: Mapping[str, Any] | None, **more: Any) -> Run:
+    while True:
+        try:
+            return runs.create(connection, pipeline, parameters, **more)
+        except ConflictError as conflict:
+            other = runs.get(connection, UUID(conflict.run_id))
+            if is_alive(connection, other.run_id):
+                raise
+            died = "The process that ran it ended without a word."
+            runs.fail(connection, other.parent_id or other.run_id, died)
 
 
 def _ensure_schema(connection: Connection) -> None:

@@ -26,6 +26,7 @@ from marquee.data import Catalog, Interactions
 from marquee.models.base import Recommender
 from marquee.models.mlp import Mlp, MlpConfig
 from marquee.models.popularity import Popularity
+from marquee.pipelines import PIPELINES
 from marquee.pipelines.worker import run_worker
 from marquee.recommend import SimilarItems
 from marquee.simulate import Audience, AudienceConfig
@@ -214,8 +215,9 @@ async def worker(
     tasks: list[asyncio.Task[None]] = []
 
     async def start(**functions: str) -> None:
-        chosen = dict.fromkeys(("prepare", "train", "infer"), "succeed") | functions
+        chosen = dict.fromkeys(("prepare", "train", "promote", "infer"), "succeed") | functions
         pipelines = {name: f"api_test_pipelines:{function}" for name, function in chosen.items()}
+        pipelines["pipeline"] = PIPELINES["pipeline"]
         tasks.append(asyncio.create_task(run_worker(settings, stop, pipelines=pipelines)))
 
     yield start

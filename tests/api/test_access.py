@@ -36,6 +36,15 @@ MATRIX = [
     ("GET", "/v1/items/7/similar", ALL),
     ("POST", "/v1/recommendations", ALL),
     ("GET", "/v1/runs", ALL),
+    ("GET", "/v1/runs/7/logs", {"operator"}),
+    ("POST", "/v1/runs/7/cancel", {"operator"}),
+    ("POST", "/run/pipeline", {"operator"}),
+    ("GET", "/v1/overview", {"operator"}),
+    ("GET", "/v1/outcomes", {"operator"}),
+    ("GET", "/v1/quarantine", {"operator"}),
+    ("GET", "/v1/quarantine/summary", {"operator"}),
+    ("GET", "/v1/catalogue/summary", {"operator"}),
+    ("GET", "/v1/experiments/1/history", {"operator"}),
     ("GET", f"/v1/users/{ME}/recommendations", READERS | {"visitor"}),
     ("GET", f"/v1/users/{ME}/export", READERS | {"visitor"}),
     ("DELETE", f"/v1/users/{ME}", {"visitor", "service", "operator"}),
@@ -45,9 +54,15 @@ MATRIX = [
     ("GET", f"/v1/users/{ME}.0/history", READERS),
     ("DELETE", f"/v1/users/{OTHER}", {"service", "operator"}),
     ("GET", "/v1/users", READERS),
+    ("GET", f"/v1/users/{ME}", READERS | {"visitor"}),
+    ("GET", f"/v1/users/{OTHER}", READERS),
+    ("GET", "/v1/session", ALL),
+    ("GET", "/v1/genres", ALL),
     ("POST", "/v1/events", {"visitor", "service", "operator"}),
     ("POST", "/v1/recommendations/batch", READERS),
     ("GET", "/v1/models", READERS),
+    ("GET", "/v1/models/ease/20261122", READERS),
+    ("GET", "/v1/models/ease/20261122/recommendations", {"operator"}),
     ("GET", "/v1/experiments", READERS),
     ("POST", "/v1/models/promote", {"operator"}),
     ("POST", "/v1/experiments", {"operator"}),
@@ -444,6 +459,18 @@ class TestVisitors:
         assert (await client.get("/v1/users/1/history")).status_code == 200
         for nobody in (2, 3):
             assert (await client.post("/v1/session", json={"user_id": nobody})).status_code == 404
+
+    @shared
+    async def test_who_played_somebody_becomes_themselves_again(self, visited, monkeypatch):
+        client, app = visited
+        services = app.state.services
+        monkeypatch.setattr(services, "settings", services.settings.model_copy(update={"demo": True}))
+        own = (await client.post("/v1/session")).json()["user_id"]
+        for _ in range(2):
+            assert (await client.post("/v1/session", json={"user_id": 1})).json() == {"user_id": 1}
+            assert (await client.get("/v1/session")).json()["user_id"] == 1
+        assert (await client.post("/v1/session")).json() == {"user_id": own}
+        assert (await client.get("/v1/session")).json()["user_id"] == own
 
     @shared
     async def test_erased_visitor_begins_anew(self, visited):

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-import structlog
 from prometheus_client import REGISTRY
 
 from marquee.api.access import Access, Caller
@@ -15,6 +14,7 @@ from marquee.api.limits import MAX_BODY_BYTES, Overload
 from marquee.config import Settings
 from marquee.store.repositories import keys
 from marquee.store.repositories.keys import ValidKey
+from marquee.telemetry import note
 
 KEY = "mq_0123456789_secret"
 UNLIMITED = {"rate_per_key": "1000000/second", "rate_per_address": "1000000/second"}
@@ -267,7 +267,7 @@ async def test_hot_routes_stand_behind_the_edge(edge_of):
 async def test_request_is_counted_and_timed_by_route_and_tier(edge_of):
     async def app(scope, receive, send):
         scope["route"] = type("Route", (), {"path": "/things/{id}"})
-        structlog.contextvars.bind_contextvars(tier="session")
+        note(tier="session")
         await Echo()(scope, receive, send)
 
     labels = {"route": "/things/{id}", "tier": "session"}

@@ -282,7 +282,7 @@ async def test_precomputed_list_of_the_champion_answers_plain_requests_only(serv
         Query(explain=True),
     ):
         assert (await served.ask(state, query)).source == "model"
-    of_another = replace(state, precomputed=ready._replace(bundle="another"))
+    of_another = replace(state, precomputed=replace(ready, bundle="another"))
     assert (await served.ask(of_another, Query())).source == "model"
 
 

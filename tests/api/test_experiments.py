@@ -2,6 +2,7 @@
 
 import pytest
 
+from marquee.monitoring.canary import Watch
 from marquee.store.repositories import deployments
 
 pytestmark = pytest.mark.integration
@@ -78,3 +79,27 @@ async def test_unknown_experiment_version_and_arm_are_404(challenger, client):
     made = (await client.post("/v1/experiments", json={"kind": "canary"})).json()
     path = f"/v1/experiments/{made['experiment_id']}/stop"
     assert (await client.post(path, json={"promote": "third"})).status_code == 404
+
+
+async def test_looks_at_an_experiment_are_kept(challenger, client, database):
+    made = (await client.post("/v1/experiments", json={"kind": "canary"})).json()
+    path = f"/v1/experiments/{made['experiment_id']}"
+    assert (await client.get(f"{path}/history")).json() == {"looks": []}
+    watch = Watch(database, kept_seconds=0)
+    for _ in range(2):
+        watch.look()
+        watch._next_measure = 0.0
+    shown = (await client.post(f"{path}/stop", json={})).json()["shown"]
+    looks = (await client.get(f"{path}/history")).json()["looks"]
+    assert len(looks) == 3
+    assert looks[-1] == {"measured_at": shown["measured_at"], "comparisons": shown["comparisons"]}
+    assert (await client.get("/v1/experiments/99/history")).status_code == 404
+
+
+async def test_comparison_is_looked_at_too_and_left_alone(challenger, client, database):
+    arms = [{"version": "champion", "share": 0.5}, {"version": "challenger", "share": 0.5}]
+    made = (await client.post("/v1/experiments", json={"name": "one", "arms": arms})).json()
+    watch = Watch(database)
+    assert [watch.look(), watch.look()] == [None, None]
+    history = (await client.get(f"/v1/experiments/{made['experiment_id']}/history")).json()
+    assert len(history["looks"]) == 1  # the second look came too soon to be kept

@@ -9,7 +9,10 @@ from marquee.store.repositories import runs
 
 pytestmark = pytest.mark.integration
 
+STEPS = ["prepare", "train", "promote", "infer"]
 ROUTES = [
+    ("pipeline", "pipeline", None, {"train": {"model": "mlp"}, "infer": {"k": 20}}),
+    ("pipeline", "pipeline", {"model_name": "ease", "k": 5}, {"train": {"model": "ease"}, "infer": {"k": 5}}),
     ("prepare-data", "prepare", None, {}),
     ("train", "train", {"model_name": "mlp"}, {"model": "mlp"}),
     ("model-inference", "infer", None, {}),
@@ -111,3 +114,92 @@ async def test_runs_are_listed_newest_first_of_one_pipeline_or_all(client):
     assert newest == every[:1]
     prepared = (await client.get("/v1/runs", params={"pipeline": "prepare"})).json()["runs"]
     assert prepared == every[1:]
+
+
+async def test_whole_pipeline_is_one_run_that_shows_its_steps(worker, client):
+    queued = await client.post("/run/pipeline", params={"wait": "false"})
+    path = queued.headers["location"]
+    waiting = (await client.get(path)).json()
+    assert [(step["name"], step["status"], step["started_at"]) for step in waiting["steps"]] == [
+        (name, "queued", None) for name in STEPS
+    ]
+    step = waiting["steps"][1]["run_id"]
+    refused = await client.post("/run/train", json={"model_name": "mlp"})
+    assert (refused.status_code, refused.json()["run_id"]) == (409, step)
+    await worker()
+    run = await finished(client, path)
+    assert (run["status"], run["counts"], run["progress"]) == ("succeeded", {"rows": 3}, 1.0)
+    assert [each["status"] for each in run["steps"]] == ["succeeded"] * 4
+    assert all(each["finished_at"] >= each["started_at"] for each in run["steps"])
+    assert [each["pipeline"] for each in (await client.get("/v1/runs")).json()["runs"]] == ["pipeline"]
+    (part,) = (await client.get("/v1/runs", params={"pipeline": "train"})).json()["runs"]
+    assert (part["run_id"], part["steps"]) == (step, [])
+
+
+async def test_failed_step_is_a_500_that_says_why(worker, client):
+    await worker(train="fail")
+    response = await client.post("/run/pipeline", json={"model_name": "ease"})
+    assert response.status_code == 500
+    assert "There are no interactions." in response.json()["detail"]
+    run = (await client.get(f"/v1/runs/{response.json()['run_id']}")).json()
+    assert [step["status"] for step in run["steps"]] == ["succeeded", "failed", "cancelled", "cancelled"]
+
+
+async def test_run_that_waits_is_cancelled_once(client):
+    queued = (await client.post("/run/prepare-data", params={"wait": "false"})).json()
+    path = f"/v1/runs/{queued['run_id']}"
+    cancelled = await client.post(f"{path}/cancel")
+    assert cancelled.status_code == 200
+    assert (cancelled.json()["status"], cancelled.json()["error"]) == (
+        "cancelled",
+        "Cancelled by api:operator.",
+    )
+    assert (await client.get(path)).json() == cancelled.json()
+    again = await client.post(f"{path}/cancel")
+    assert (again.status_code, again.json()["type"]) == (409, "/problems/run-finished")
+    assert again.json()["run_id"] == queued["run_id"]
+    assert (await client.post("/run/prepare-data", params={"wait": "false"})).status_code == 202
+    assert (await client.post(f"/v1/runs/{uuid4()}/cancel")).status_code == 404
+    assert (await client.post("/v1/runs/nonsense/cancel")).status_code == 422
+
+
+async def test_who_waits_for_a_run_that_is_cancelled_hears_of_it(client):
+    waiting = asyncio.create_task(client.post("/run/prepare-data"))
+    async with asyncio.timeout(60):
+        while not (listed := (await client.get("/v1/runs")).json()["runs"]):
+            await asyncio.sleep(0.01)
+    await client.post(f"/v1/runs/{listed[0]['run_id']}/cancel")
+    response = await waiting
+    assert (response.status_code, response.json()["type"]) == (500, "/problems/run-failed")
+    assert "cancelled: Cancelled by" in response.json()["detail"]
+
+
+async def test_log_of_a_run_is_read_on_from_where_the_last_reading_ended(worker, client):
+    await worker()
+    queued = (await client.post("/run/prepare-data", params={"wait": "false"})).json()
+    await finished(client, f"/v1/runs/{queued['run_id']}")
+    path = f"/v1/runs/{queued['run_id']}/logs"
+    async with asyncio.timeout(60):  # the last lines are written when the run has ended
+        while not (page := (await client.get(path)).json())["lines"]:
+            await asyncio.sleep(0.05)
+    first = (await client.get(path, params={"limit": 1})).json()
+    assert first["lines"][0]["event"] == "run.started"
+    assert first["next"] == str(first["lines"][0]["id"])
+    rest = (await client.get(path, params={"after": first["next"]})).json()
+    assert first["lines"] + rest["lines"] == page["lines"]
+    end = (await client.get(path, params={"after": rest["next"]})).json()
+    assert end == {"lines": [], "next": rest["next"]}
+
+
+async def test_log_of_an_unknown_run_is_a_404_and_a_bad_cursor_a_422(client):
+    assert (await client.get(f"/v1/runs/{uuid4()}/logs")).status_code == 404
+    for after in ("x", "-1", "1" * 19):
+        response = await client.get(f"/v1/runs/{uuid4()}/logs", params={"after": after})
+        assert response.status_code == 422, after
+
+
+async def finished(client, path):
+    async with asyncio.timeout(60):
+        while (run := (await client.get(path)).json())["finished_at"] is None:
+            await asyncio.sleep(0.05)
+    return run

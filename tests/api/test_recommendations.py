@@ -278,3 +278,23 @@ async def test_each_answer_is_an_impression(champion, client, services, database
     )
     assert len(row.item_ids) == len(row.scores) == 3
     assert row.duration_ms > 0
+
+
+async def test_popular_films_vary_with_the_dial_and_pins_stay_first(champion, client, services):
+    async def popular(**query):
+        response = await client.get("/v1/popular", params={"k": 12, **query})
+        assert response.status_code == 200, response.text
+        return response.json()["items"]
+
+    plain, varied = await popular(), await popular(diversity=1)
+    assert [item["item_id"] for item in varied] != [item["item_id"] for item in plain]
+    assert len({item["item_id"] for item in varied}) == 12
+    assert {genre for item in varied for genre in item["genres"]} == {"Drama", "Comedy", "Action", "Horror"}
+    assert await popular(diversity=0) == plain
+    pinned = plain[-1]["item_id"]
+    assert (await client.patch(f"/v1/items/{pinned}", json={"pin": True})).status_code == 200
+    await services.stock()
+    again = await popular(diversity=1)
+    assert again[0]["item_id"] == pinned
+    assert len({item["item_id"] for item in again}) == 12
+    assert [item["item_id"] for item in await popular(diversity=1, k=1)] == [pinned]

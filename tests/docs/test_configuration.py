@@ -25,6 +25,12 @@ WRITTEN = {
     "MARQUEE_API__OPS_PORT": "9100",
     "MARQUEE_API__EXPLORATION": "0.1",
     "MARQUEE_TMDB__BASE_URL": "http://localhost:1/3",
+    "MARQUEE_SITE__API": "https://api.example.org",
+    "MARQUEE_SITE__LANGUAGES": "ko,de",
+    "MARQUEE_SITE__IMAGES": "https://images.example.org/t/p",
+    "MARQUEE_SITE__MLFLOW_URL": "https://mlflow.example.org",
+    "MARQUEE_SITE__AIRFLOW_URL": "https://airflow.example.org/home",
+    "MARQUEE_SITE__GRAFANA_URL": "http://localhost:3000",
 }
 """Values for what is not just any text or number."""
 

@@ -17,6 +17,7 @@ from marquee.store.postgres import Database
 from marquee.store.repositories import deployments
 from marquee.store.repositories.interactions import load_interactions
 from marquee.store.repositories.items import upsert_items
+from marquee.store.versions import describe
 from marquee.testing import planted_tastes
 
 pytestmark = [
@@ -87,6 +88,12 @@ def test_poor_predictor_is_refused_and_the_old_one_stays(opened: Any) -> None:
     settings, database = opened
     accepted = run(settings, database, "train", LENIENT, model="mlp", config=POOR)
     assert accepted["predictor"] == "passed"
+    with database.begin() as connection:
+        told = describe(connection, ObjectStore(settings.paths.objects), accepted["version"])
+    assert told.parameters["max_epochs"] == 1
+    assert told.curves is not None
+    assert {curve["name"] for curve in told.curves} >= {"train_loss", "validation_loss"}
+    assert [curve["steps"] for curve in told.curves] == [[1]] * len(told.curves)
     assert slots(database)["predictor"] == accepted["version"]
     with database.begin() as connection:
         report = deployments.current(connection, "predictor").gate_report

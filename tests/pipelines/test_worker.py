@@ -15,27 +15,35 @@ from sqlalchemy import text
 
 from marquee import pipelines
 from marquee.config import Settings
-from marquee.errors import ConflictError
+from marquee.errors import ConflictError, RunFinishedError
 from marquee.jobs import Queue
 from marquee.pipelines.run import RunContext, execute, find_pipeline, run_here
 from marquee.pipelines.worker import run_worker
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
-from marquee.store.repositories import runs
+from marquee.store.repositories import run_logs, runs
 from marquee.store.repositories.runs import Run
 
 pytestmark = pytest.mark.integration
 
 DEADLINE_SECONDS = 60
-NAMES = ("count", "fail", "block", "die", "die_once")
-PIPELINES = {name: f"marquee_test_pipelines:{name}" for name in NAMES} | {"typo": "no_such_module:train"}
+NAMES = ("count", "fail", "block", "deaf", "chatter", "die", "die_once")
+STEPS = ("prepare", "train", "promote", "infer")
+PIPELINES = {
+    **{name: f"marquee_test_pipelines:{name}" for name in NAMES},
+    **{name: f"marquee_test_pipelines:{name}" for name in STEPS},
+    "typo": "no_such_module:train",
+    "pipeline": "marquee.pipelines.run:run_steps",
+}
 SOURCE = '''
+import logging
 import os
 import signal
 import time
 from pathlib import Path
 
 from marquee.errors import DataError
+from marquee.telemetry import get_logger
 
 
 def count(context):
@@ -59,6 +67,49 @@ def block(context):
         context.progress("wait", 1, 4)
         time.sleep(0.02)
     return {"done": 1}
+
+
+def deaf(context):
+    """Hold the interpreter, as a factorisation does, and hear of nothing."""
+    (context.settings.home / "executors").open("a").write(f"{os.getpid()}\\n")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(0.02)
+
+
+def chatter(context):
+    get_logger().info("chatter.said", word="a\\0b", key="mq_1a2b_verysecret", rows=3)
+    logging.getLogger("elsewhere").warning("from a library")
+    context.progress("talk", 1, 2)
+    return {}
+
+
+def prepare(context):
+    with (context.settings.home / "prepared").open("a") as file:
+        file.write("x")
+    context.progress("ingest", 1, 1)
+    return {"items": 2, "snapshot": "s"}
+
+
+def train(context):
+    mark = context.settings.home / "died"
+    if context.parameters.get("dies") and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if context.parameters.get("fails"):
+        raise DataError("The file has no rows.")
+    if context.parameters.get("blocks"):
+        block(context)
+    return {"model": context.parameters["model"], "metrics": {}}
+
+
+def promote(context):
+    return {"verdict": "passed", "report": {"ndcg": 0.1}}
+
+
+def infer(context):
+    get_logger().info("infer.said")
+    return {"users": 3}
 
 
 def die(context):
@@ -208,6 +259,113 @@ async def test_cancelled_run_ends(settings, database, queue):
         after = await finished(database, submit(database, queue, "count"))
     assert after.status == "succeeded"
     assert read(database, run_id).status == "cancelled"
+
+
+@pytest.mark.slow
+async def test_cancelled_run_that_hears_nothing_is_ended_with_its_process(settings, database, queue):
+    run_id = submit(database, queue, "deaf")
+    async with worker_here(settings):
+        await eventually(lambda: len(executors(settings)) == 1)
+        with database.begin() as connection:
+            run = queue.cancel(connection, run_id, by="a test")
+        assert (run.status, run.error) == ("cancelled", "Cancelled by a test.")
+        await eventually(lambda: not Path(f"/proc/{executors(settings)[0]}").exists())
+        after = await finished(database, submit(database, queue, "count"))
+    assert after.status == "succeeded"
+    assert (read(database, run_id).status, read(database, run_id).attempts) == ("cancelled", 1)
+
+
+async def test_what_a_run_logs_is_kept_without_secrets(settings, database, queue):
+    run_id = submit(database, queue, "chatter")
+    async with worker_here(settings):
+        await finished(database, run_id)
+    with database.begin() as connection:
+        lines = [stored.line for stored in run_logs.read(connection, run_id)]
+    said = {line.event: line for line in lines}
+    assert [line.event for line in lines] == [
+        "run.started", "chatter.said", "from a library", "run.step", "run.finished",
+    ]  # fmt: skip
+    assert said["chatter.said"].fields == {"word": "a?b", "key": "mq_1a2b_***", "rows": 3}
+    assert said["from a library"].level == "warning"
+    assert said["run.step"].fields == {"step": "talk"}
+
+
+def test_run_goes_on_while_its_log_cannot_be_written(settings, database, objects):
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE run_logs RENAME TO elsewhere"))
+    counts = run_here(settings, database, objects, "chatter", pipelines=PIPELINES)
+    assert read(database, UUID(counts["run_id"])).status == "succeeded"
+
+
+def submit_steps(database, queue, **train):
+    return submit(database, queue, "pipeline", train={"model": "mlp", **train}, infer={"k": 5})
+
+
+def steps_of(database, run_id):
+    with database.begin() as connection:
+        return runs.steps(connection, [run_id])[run_id]
+
+
+@pytest.fixture
+def pipeline_queue(database: Database) -> Queue:
+    return Queue.open(database, locks=dict.fromkeys(PIPELINES, "one"))
+
+
+@pytest.mark.slow
+async def test_steps_of_a_run_are_runs_and_those_that_succeeded_are_not_repeated(
+    settings, database, pipeline_queue
+):
+    run_id = submit_steps(database, pipeline_queue, dies=True)
+    with pytest.raises(ConflictError):  # the steps of an unfinished run are under way, too
+        submit(database, pipeline_queue, "infer")
+    async with worker_here(settings):
+        run = await finished(database, run_id)
+    assert (run.status, run.attempts) == ("succeeded", 2)
+    assert run.counts == {"items": 2, "snapshot": "s", "model": "mlp", "verdict": "passed", "users": 3}
+    steps = steps_of(database, run_id)
+    assert [(step.pipeline, step.status, step.attempts) for step in steps] == [
+        ("prepare", "succeeded", 1), ("train", "succeeded", 2),
+        ("promote", "succeeded", 1), ("infer", "succeeded", 1),
+    ]  # fmt: skip
+    assert (settings.home / "prepared").read_text() == "x"
+    assert steps[2].counts["report"] == {"ndcg": 0.1}
+    with database.begin() as connection:
+        said = [each.line for each in run_logs.read(connection, run_id)]
+    assert [line.run_id for line in said if line.event == "infer.said"] == [steps[3].run_id]
+    assert "worker.child_died" in [line.event for line in said]
+
+
+@pytest.mark.slow
+async def test_failed_step_fails_its_run_and_those_behind_it_never_begin(settings, database, pipeline_queue):
+    run_id = submit_steps(database, pipeline_queue, fails=True)
+    async with worker_here(settings):
+        run = await finished(database, run_id)
+    assert (run.status, run.error) == ("failed", "The file has no rows.")
+    assert [step.status for step in steps_of(database, run_id)] == [
+        "succeeded", "failed", "cancelled", "cancelled",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_run_is_cancelled_with_its_steps_by_any_of_them(settings, database, pipeline_queue):
+    run_id = submit_steps(database, pipeline_queue, blocks=True)
+    async with worker_here(settings):
+        await eventually(lambda: read(database, run_id).step == "wait")
+        assert read(database, run_id).progress == pytest.approx((1 + 1 / 4) / 4)
+        with database.begin() as connection:
+            pipeline_queue.cancel(connection, steps_of(database, run_id)[1].run_id, by="a test")
+        await eventually(lambda: not Path(f"/proc/{executors(settings)[0]}").exists())
+    assert read(database, run_id).status == "cancelled"
+    assert [step.status for step in steps_of(database, run_id)] == ["succeeded"] + 3 * ["cancelled"]
+
+
+def test_run_that_waits_is_cancelled_once_and_leaves_the_queue(database, queue):
+    run_id = submit(database, queue, "count")
+    with database.begin() as connection:
+        assert queue.cancel(connection, run_id, by="a test").status == "cancelled"
+        assert connection.scalar(text("SELECT count(*) FROM queue.procrastinate_jobs")) == 0
+    with database.begin() as connection, pytest.raises(RunFinishedError, match="cancelled already"):
+        queue.cancel(connection, run_id, by="a test")
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from marquee.models import ModelState, Popularity
 from marquee.recommend import SimilarItems
 from marquee.store import bundles, stamps
 from marquee.store.bundles import Bundle, BundleRef
-from marquee.store.objects import ObjectStore, sha256_of
+from marquee.store.disk import sha256_of
+from marquee.store.objects import ObjectStore
 
 FILES = ["arrays.safetensors", "cards.arrow", "manifest.json"]
 MOMENT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -55,6 +56,14 @@ def publish(store: ObjectStore, state: ModelState, **changes) -> BundleRef:
         "created_at": MOMENT,
     }
     return bundles.publish(store, state, **{**given, **changes})
+
+
+def test_curves_are_kept_and_are_no_part_of_what_the_bundle_is(store, fitted):
+    curves = [{"name": "loss", "steps": [1, 2], "values": [2.0, 1.0]}]
+    plain, told = publish(store, fitted.state()), publish(store, fitted.state(), curves=curves)
+    assert (plain.digest, plain.version) == (told.digest, told.version)
+    assert bundles.read_manifest(store, told.key)["curves"] == curves
+    assert "curves" not in bundles.read_manifest(store, plain.key)
 
 
 def stored_file(store: ObjectStore, ref: BundleRef, name: str) -> Path:
@@ -399,7 +408,8 @@ LOAD = textwrap.dedent(
     import sys
     from pathlib import Path
     from marquee.store import bundles, stamps
-    from marquee.store.objects import ObjectStore, sha256_of
+    from marquee.store.disk import sha256_of
+    from marquee.store.objects import ObjectStore
     store = ObjectStore(Path(sys.argv[1]))
     print("ready", flush=True)
     sys.stdin.readline()
@@ -432,7 +442,8 @@ PUBLISH = textwrap.dedent(
     import numpy as np, pyarrow as pa
     from marquee.models import ModelState
     from marquee.store import bundles, stamps
-    from marquee.store.objects import ObjectStore, sha256_of
+    from marquee.store.disk import sha256_of
+    from marquee.store.objects import ObjectStore
 
     class Slow(ObjectStore):
         def put(self, prefix, data, suffix=""):

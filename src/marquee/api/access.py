@@ -32,6 +32,14 @@ OPERATORS: Final = frozenset({"operator"})
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 USERS: Final = "/v1/users/"
+FOR_OPERATORS: Final = (
+    "/run/",
+    "/v1/keys",
+    "/v1/overview",
+    "/v1/outcomes",
+    "/v1/quarantine",
+    "/v1/catalogue/",
+)
 PUBLIC_CHANGES: Final = frozenset({"/predict", "/v1/recommendations", "/v1/session"})
 """They change nothing that another caller is answered with, other than the newest predictions."""
 
@@ -58,6 +66,11 @@ class Caller(NamedTuple):
     key_id: str | None
     request_id: str
 
+    @property
+    def may_read_anybody(self) -> bool:
+        """Whether the caller may see what any user did."""
+        return self.role in READERS
+
     def may_act_as(self, user_id: int) -> bool:
         """Whether the caller may report what this user did."""
         return self.role in SERVICES or (self.role == "visitor" and self.user_id == user_id)
@@ -78,6 +91,7 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self.keys = KeyRing(read_operator_key(settings.operator_key_file))
         self._secrets = settings.paths.secrets
+        self._is_demo = settings.demo
         self._origins = frozenset(origin.encode() for origin in settings.api.cors_origins)
         self._loopback_may_be_trusted = is_loopback(settings.host) and not settings.api.trusted_proxies
         self._hosts: dict[int | None, frozenset[bytes]] = {}
@@ -115,6 +129,10 @@ class Access:
         if user_id is not None and not self._from_another_site(scope, headers):
             return "visitor", user_id, None
         return "anonymous", None, None
+
+    def allows(self, caller: Caller, method: str, path: str) -> bool:
+        """Whether a caller may do that here; in a demo everybody may see whom they can play."""
+        return may(caller, method, path) or (self._is_demo and path == "/v1/users" and method in SAFE)
 
     def refusal(self, scope: Scope, headers: Mapping[bytes, bytes], role: Role) -> MarqueeError:
         """Why a caller of this role may not do what it asks for."""
@@ -190,9 +208,15 @@ def needed_roles(method: str, path: str) -> Roles | None:
     if path.startswith(USERS):
         return READERS if method in SAFE else SERVICES
     if method in SAFE:
+        if path.startswith("/v1/models/") and path.endswith("/recommendations"):
+            return OPERATORS  # it loads a model
+        if path.startswith("/v1/runs/") and path.endswith("/logs"):
+            return OPERATORS
+        if path.startswith("/v1/experiments/") and path.endswith("/history"):
+            return OPERATORS
         if path.startswith(("/v1/models", "/v1/experiments", "/v1/users")):
             return READERS
-        return OPERATORS if path.startswith(("/run/", "/v1/keys")) else None
+        return OPERATORS if path.startswith(FOR_OPERATORS) else None
     if path in PUBLIC_CHANGES:
         return None
     if path == "/v1/events":

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import orjson
 
 from marquee.api.served import Served
+from marquee.api.translations import Translation
 from marquee.recommend.explain import Explanation
 from marquee.recommend.filters import Filters
 
@@ -28,6 +29,7 @@ class Query:
         exclude: external ids that may not be in it.
         diversity: 0 (the best by score) to 1 (as varied as can be).
         explain: whether each item comes with its reasons.
+        lang: language that items are shown in, where there is such a text.
         is_plain: whether a list that was made for nothing in particular would do.
     """
 
@@ -36,6 +38,7 @@ class Query:
     exclude: tuple[int, ...] = ()
     diversity: float = 0.0
     explain: bool = False
+    lang: str | None = None
 
     is_plain: bool = field(init=False)
 
@@ -78,7 +81,7 @@ class Answer:
     duration_ms: float = 0.0
 
 
-def write(answer: Answer, request_id: str, user_id: int | None) -> bytes:
+def write(answer: Answer, request_id: str, user_id: int | None, lang: str | None = None) -> bytes:
     """An answer as JSON."""
     return (
         b'{"request_id":"%b","user_id":%b,"bundle":%b,"tier":"%b","source":"%b","qualified":%d,"items":[%b]}'
@@ -89,38 +92,46 @@ def write(answer: Answer, request_id: str, user_id: int | None) -> bytes:
             answer.tier.encode(),
             answer.source.encode(),
             answer.qualified,
-            _items(answer),
+            _items(answer, lang),
         )
     )
 
 
-def write_similar(answer: Answer, request_id: str, item_id: int) -> bytes:
+def write_similar(answer: Answer, request_id: str, item_id: int, lang: str | None = None) -> bytes:
     """A list of films like another as JSON."""
     return b'{"request_id":"%b","item_id":%d,"bundle":%b,"qualified":%d,"items":[%b]}' % (
         request_id.encode(),
         item_id,
         orjson.dumps(answer.served.name),
         answer.qualified,
-        _items(answer),
+        _items(answer, lang),
     )
 
 
-def _items(answer: Answer) -> bytes:
+def _items(answer: Answer, lang: str | None) -> bytes:
     """Ranked items, without brackets: rank, score and card, and the reasons where there are some."""
     served, reasons = answer.served, answer.reasons
     cards, missing = served.shelf.cards, served.shelf.card
+    translation = served.shelf.translations.find(lang)
     made = []
     for rank, (item_id, score) in enumerate(zip(answer.item_ids, answer.scores, strict=True), start=1):
         card = cards.get(item_id) or missing(item_id)
+        if translation is not None:
+            card = translation.card(item_id, card)
         made.append(b'{"rank":%d,"score":%.7g,%b' % (rank, score, card))  # what a float32 holds
     if reasons is None:
         return b"},".join(made) + (b"}" if made else b"")
     explained = zip(made, reasons, strict=True)
-    return b",".join(b'%b,"reasons":%b}' % (item, _reasons(served, why)) for item, why in explained)
-
-
-def _reasons(served: Served, why: Explanation) -> bytes:
-    because = b",".join(
-        b'{"share":%.7g,%b}' % (reason.share, served.shelf.card(reason.item_id)) for reason in why.because
+    return b",".join(
+        b'%b,"reasons":%b}' % (item, _reasons(served, why, translation)) for item, why in explained
     )
-    return b'{"because":[%b],"features":%b}' % (because, orjson.dumps(why.features))
+
+
+def _reasons(served: Served, why: Explanation, translation: Translation | None) -> bytes:
+    because = []
+    for reason in why.because:
+        card = served.shelf.card(reason.item_id)
+        if translation is not None:
+            card = translation.card(reason.item_id, card)
+        because.append(b'{"share":%.7g,%b}' % (reason.share, card))
+    return b'{"because":[%b],"features":%b}' % (b",".join(because), orjson.dumps(why.features))

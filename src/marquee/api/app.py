@@ -18,13 +18,17 @@ from marquee.api import (
     catalog,
     events,
     experiments,
+    inspection,
     models,
     operations,
     ops,
+    overview,
     people,
     predictor,
+    profiles,
     recommendations,
     session,
+    versions,
 )
 from marquee.api.access import Access
 from marquee.api.deps import Services, ServicesDep
@@ -36,6 +40,7 @@ from marquee.api.listener import Listener
 from marquee.api.openapi import complete
 from marquee.api.problems import http_problem, invalid_problem, problem_response
 from marquee.api.schemas.service import Health, Info, Message
+from marquee.api.site import Site
 from marquee.api.slots import Slots
 from marquee.api.users import UserStates
 from marquee.api.writer import EventWriter, Journal
@@ -102,6 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.access, app.state.overload = access, overload
+    app.state.site = app.router.default = Site(chosen, app.router.default)
     app.add_exception_handler(MarqueeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -113,10 +119,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(session.router)
     app.include_router(operations.router)
     app.include_router(models.router)
+    app.include_router(versions.router)
+    app.include_router(profiles.router)
     app.include_router(experiments.router)
+    app.include_router(overview.router)
+    app.include_router(inspection.router)
     if chosen.api.ops_port is None:
         app.include_router(ops.router)
-    app.add_api_route("/", root, tags=["service"], summary="A greeting")
+    app.add_api_route("/", root, response_model=Message, tags=["service"], summary="A greeting")
     app.add_api_route("/health", health, tags=["service"], summary="Whether the service is well")
     app.add_api_route("/info", info, tags=["service"], summary="What runs here")
     generated = app.openapi
@@ -130,9 +140,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-async def root() -> Message:
-    """Says that the service runs."""
-    return Message(message="Marquee is running. See /docs.")
+async def root(request: Request, response: Response) -> Message | Response:
+    """Says that the service runs; a browser gets the site."""
+    response.headers["vary"] = "accept"
+    page: Response | None = await request.app.state.site.page(request.scope)
+    return page or Message(message="Marquee is running. See /docs.")
 
 
 async def health(services: ServicesDep) -> Health:
@@ -171,7 +183,7 @@ async def _open(settings: Settings, access: Access) -> AsyncIterator[Services]:
     """The composition root: everything that the API uses, for as long as it runs."""
     database = Database.open(settings, prepare=False)
     try:
-        slots = Slots(ObjectStore(settings.paths.objects), settings.paths.bundles)
+        slots = Slots(ObjectStore.of(settings), settings.paths.bundles)
         listener = Listener(database)
         users = UserStates(
             database,

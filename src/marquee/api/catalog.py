@@ -22,6 +22,7 @@ from marquee.api.schemas.catalog import (
     NewItem,
     NewItems,
 )
+from marquee.api.schemas.service import LANGUAGE
 from marquee.api.shelf import image_url
 from marquee.data.schema import ITEMS
 from marquee.errors import StoreUnavailableError
@@ -46,7 +47,7 @@ Language = Annotated[
     str | None,
     Query(
         alias="lang",
-        pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
+        pattern=LANGUAGE,
         max_length=35,
         description="Language of titles and overviews, such as `ko`; where there is no such text, the "
         "catalogue's own.",

@@ -30,8 +30,11 @@ LEAST_KEY: Final = 32
 OPERATOR_KEY_ID: Final = "operator-key-file"
 
 COOKIE_SECONDS: Final = 180 * 86_400
+KEPT_KEYS: Final = 1_024
 KEPT_COOKIES: Final = 16_384
 """Cookies whose signature need not be computed again."""
+OWN: Final = b"~"
+"""Between the user who is played and the visitor's own."""
 COOKIE: Final = re.compile(rb'(?:^|; ?)marquee_session="?([^;"\s]*)')
 
 
@@ -52,6 +55,7 @@ class KeyRing:
         self.none_made = False
         self._configured = {} if operator_key is None else _by_digest([_configured_key(operator_key)])
         self._keys: Mapping[bytes, ValidKey] = self._configured
+        self._shown: dict[bytes, ValidKey] = {}  # valid ones only, so that their hashes are made once
         self._used: dict[str, datetime] = {}
         self._recorded = time.monotonic()
         self._news = asyncio.Event()
@@ -63,8 +67,14 @@ class KeyRing:
 
     def find(self, key: bytes) -> ValidKey | None:
         """The record of a key that was shown, None where it opens nothing."""
-        # Looked up by its hash: how long that takes says nothing about the keys that there are.
-        found = self._keys.get(keys.digest(key))
+        found = self._shown.get(key)
+        if found is None:
+            # Looked up by its hash: how long that takes says nothing about the keys that there are.
+            found = self._keys.get(keys.digest(key))
+            if found is not None:
+                if len(self._shown) >= KEPT_KEYS:
+                    self._shown.clear()
+                self._shown[key] = found
         if found is not None:
             self._used[found.key_id] = datetime.now(UTC)
         return found
@@ -83,6 +93,7 @@ class KeyRing:
         try:
             valid, any_made = await run(keys.valid)
             self._keys = {**_by_digest(valid), **self._configured}
+            self._shown = {}
             self.none_made, self.readable = not any_made, True
             if self._used and time.monotonic() - self._recorded > RECORD_SECONDS:
                 await self.record_use(run)
@@ -119,6 +130,8 @@ class Cookies:
     """
     Signed cookies, each of which names one user.
 
+    Who plays a virtual user is that user, and the cookie keeps whom they were before: `played~own`.
+
     Args:
         secret: `read_secret(…, "cookies")`.
     """
@@ -137,7 +150,7 @@ class Cookies:
         if known is None:
             try:
                 signed, made = self._signer.unsign(value, max_age=COOKIE_SECONDS, return_timestamp=True)
-                known = int(signed), made.timestamp() + COOKIE_SECONDS
+                known = int(signed.partition(OWN)[0]), made.timestamp() + COOKIE_SECONDS
             except (BadSignature, ValueError):
                 return None
             while len(self._kept) >= KEPT_COOKIES:
@@ -146,9 +159,22 @@ class Cookies:
         user_id, ends = known
         return user_id if time.time() < ends else None
 
-    def header_for(self, user_id: int, *, secure: bool) -> str:
-        """The value of `Set-Cookie` that makes a visitor this user."""
-        value = self._signer.sign(str(user_id)).decode()
+    def own_user_of(self, header: bytes) -> int | None:
+        """Whom a `Cookie` header names when nobody is played."""
+        match = COOKIE.search(header)
+        if match is None or self.user_of(header) is None:
+            return None
+        return int(self._signer.unsign(match[1]).rpartition(OWN)[2])
+
+    def header_for(self, user_id: int, *, own: int | None = None, secure: bool) -> str:
+        """
+        The value of `Set-Cookie` that makes a visitor this user.
+
+        Args:
+            own: whom the visitor becomes again, where this user is played.
+        """
+        named = str(user_id) if own is None else f"{user_id}{OWN.decode()}{own}"
+        value = self._signer.sign(named).decode()
         end = "; Secure" if secure else ""
         return f"marquee_session={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax{end}"
 

@@ -14,12 +14,15 @@ from marquee.api.engine import Engine
 from marquee.api.latest import LatestRecommendations
 from marquee.api.listener import Listener
 from marquee.api.predictions import Predictions
+from marquee.api.previews import Previews
 from marquee.api.slots import Slots, in_thread, read_followed
+from marquee.api.traffic import RecentTraffic
 from marquee.api.users import UserStates
 from marquee.api.writer import EventWriter, Journal
 from marquee.config import Settings
 from marquee.errors import StoreError, StoreUnavailableError
 from marquee.jobs import Queue
+from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import items
 from marquee.telemetry import get_logger
@@ -60,6 +63,8 @@ class Services:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     latest: LatestRecommendations = field(init=False)
     predictions: Predictions = field(init=False)
+    traffic: RecentTraffic = field(init=False)
+    previews: Previews = field(init=False)
     _is_prepared: bool = False
     _deployed: asyncio.Event = field(default_factory=asyncio.Event)  # set when something may be new
     _edited: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,6 +73,9 @@ class Services:
     def __post_init__(self) -> None:
         self.latest = LatestRecommendations(self)
         self.predictions = Predictions(self)
+        self.traffic = RecentTraffic(self.run_long)
+        paths = self.settings.paths
+        self.previews = Previews(self.slots, ObjectStore.of(self.settings), paths.bundles)
         self.listener.on("marquee_deployments", lambda _: self._deployed.set())
         self.listener.on("marquee_experiments", lambda _: self._deployed.set())
         self.listener.on("marquee_items", lambda _: self._edited.set())
@@ -145,7 +153,7 @@ class Services:
         try:
             version = await self.run(items.version)
             if version != self._catalogue:
-                await self.slots.restock(self.database)
+                await self.slots.restock(self.database, self.settings.site.languages)
                 self._catalogue = version
         except StoreError as error:
             get_logger().debug("api.catalogue_not_read", error=str(error))

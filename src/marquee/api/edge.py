@@ -17,9 +17,8 @@ from prometheus_client import Counter, Histogram
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
-from marquee.api.access import Access, Caller, may
+from marquee.api.access import Access, Caller
 from marquee.api.limits import MAX_BODY_BYTES, Overload, RateLimits, flaw_of_json
 from marquee.api.problems import (
     InvalidRequestError,
@@ -30,7 +29,7 @@ from marquee.api.problems import (
     problem_response,
 )
 from marquee.config import Settings
-from marquee.telemetry import get_logger, log_request, metrics
+from marquee.telemetry import begin_request, get_logger, log_request, metrics
 
 __all__ = ["Edge", "new_request_id"]
 
@@ -84,8 +83,7 @@ class Edge:
         own_id = given.decode() if UUID_TEXT.fullmatch(given) else new_request_id()
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else own_id
         id_header = (b"x-request-id", request_id.encode())
-        clear_contextvars()
-        bind_contextvars(request_id=request_id)
+        line = begin_request(request_id=request_id)
         method, path = scope["method"], scope["path"]
         is_head = method == "HEAD"
         inner = {**scope, "method": "GET"} if is_head else scope
@@ -128,7 +126,6 @@ class Edge:
         finally:
             self._overload.waiting -= waiting
             seconds = time.perf_counter() - started
-            line = get_contextvars()
             self._meter.count(method, _route(inner), line.get("tier", ""), status, seconds)
             line["method"] = method
             line["path"] = path
@@ -156,7 +153,7 @@ class Edge:
                     "The API key is not valid: mistyped, or revoked.", fix="`marquee keys create` makes one."
                 )
             )
-        if not may(caller, method, path):
+        if not self._access.allows(caller, method, path):
             refusal = problem_response(self._access.refusal(scope, headers, caller.role))
             metrics.ACCESS_REFUSED.labels(refusal.status_code).inc()
             return refusal

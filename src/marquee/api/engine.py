@@ -122,7 +122,7 @@ class Engine:
             for answer, state, request_id in zip(answers, states, request_ids, strict=True)
         ]
 
-    def popular(self, query: Query, request_id: UUID) -> Answer:
+    async def popular(self, query: Query, request_id: UUID) -> Answer:
         """
         What is popular with everybody.
 
@@ -130,7 +130,11 @@ class Engine:
             NoChampionError: there is nothing to recommend by.
         """
         started = time.perf_counter()
-        answer = popular(self._slots.champion(), query, EMPTY.seen)
+        champion = self._slots.champion()
+        if query.diversity:  # takes longer than others should wait
+            answer = await asyncio.to_thread(popular, champion, query, EMPTY.seen, diversity=query.diversity)
+        else:
+            answer = popular(champion, query, EMPTY.seen)
         return self._given(answer, EMPTY, query, request_id, "popular", started)
 
     def similar(self, item_id: int, query: Query, request_id: UUID) -> Answer:

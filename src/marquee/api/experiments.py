@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import structlog
 from fastapi import APIRouter, Body, Path, Query
 from sqlalchemy import Connection
 
@@ -17,6 +16,7 @@ from marquee.api.schemas.experiments import (
     ExperimentSummary,
     StopRequest,
 )
+from marquee.api.schemas.operations import ExperimentHistory, LookBody
 from marquee.config import CanarySettings
 from marquee.errors import (
     ExperimentConflictError,
@@ -25,8 +25,9 @@ from marquee.errors import (
     RegistryError,
     StoreUnavailableError,
 )
-from marquee.store.repositories import experiments
+from marquee.store.repositories import experiment_looks, experiments
 from marquee.store.repositories.experiments import Experiment
+from marquee.telemetry import note
 
 __all__ = ["router"]
 
@@ -64,7 +65,7 @@ async def start_experiment(
 ) -> ExperimentSummary:
     """Divide users among versions from now on; each user stays in one arm."""
     made = await services.run(_start, wanted, caller, services.settings.canary)
-    structlog.contextvars.bind_contextvars(experiment_id=made.experiment_id)
+    note(experiment_id=made.experiment_id)
     return ExperimentSummary(**_summary(made))
 
 
@@ -85,6 +86,19 @@ async def get_experiment(services: ServicesDep, experiment_id: ExperimentId) -> 
     return ExperimentBody(**_summary(experiment), shown=outcome)
 
 
+@router.get(
+    "/{experiment_id}/history",
+    summary="What an experiment has shown over time",
+    response_model=ExperimentHistory,
+    responses=responses(InvalidRequestError, NotFoundError, StoreUnavailableError),
+)
+async def get_experiment_history(services: ServicesDep, experiment_id: ExperimentId) -> ExperimentHistory:
+    """The looks that a worker has taken, oldest first, about evenly spaced; at most 500."""
+    await services.run(experiments.get, experiment_id)
+    looks = await services.run_long(experiment_looks.history, experiment_id)
+    return ExperimentHistory(looks=[LookBody.model_validate(look) for look in looks])
+
+
 @router.post(
     "/{experiment_id}/stop",
     summary="End an experiment",
@@ -100,7 +114,7 @@ async def stop_experiment(
     """Everybody has the champion then: the arm that is to be promoted, or the one there is."""
     experiment = await services.run(experiments.get, experiment_id)
     ended = await services.database.run(_stop, experiment, wanted, caller)
-    structlog.contextvars.bind_contextvars(experiment_id=experiment_id, status=ended.status)
+    note(experiment_id=experiment_id, status=ended.status)
     if ended.status == "promoted":
         await mirror(services)
     return ExperimentBody(**_summary(ended), shown=_kept(ended))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from marquee.api.listener import Listener
 from marquee.api.served import Served, card
 from marquee.api.slots import Slots
+from marquee.api.translations import Translation
 from marquee.api.writer import Journal
 from marquee.data.schema import Ids
 from marquee.errors import StoreUnavailableError
@@ -62,7 +63,7 @@ class LatestRecommendations:
         self._heard = self._batch_heard = 0.0
         self._read = self._batch_read = float("-inf")
         self._reading: asyncio.Task[None] | None = None
-        self._answers: dict[int, bytes] = {}
+        self._answers: dict[tuple[int, Translation | None], bytes] = {}
         self._served: tuple[Served | None, ...] = ()
         listener = services.listener
         listener.on("marquee_predictions", self._predictions_changed)
@@ -80,9 +81,9 @@ class LatestRecommendations:
         self._pending.extendleft(predicted)
         self._answers.clear()
 
-    async def answer(self, k: int) -> bytes:
+    async def answer(self, k: int, lang: str | None = None) -> bytes:
         """
-        The whole answer.
+        The whole answer, in a language where there are such texts.
 
         Raises:
             StoreUnavailableError: what changed cannot be read.
@@ -97,9 +98,10 @@ class LatestRecommendations:
         is_news = self._heard >= self._read or not self._services.listener.connected
         if is_news or not self._services.database_is_up:
             await self._catch_up()
-        body = self._answers.get(k)
+        translation = None if lang is None else self._translation(lang)
+        body = self._answers.get((k, translation))
         if body is None:
-            body = self._answers[k] = rendered(self._cards(k))
+            body = self._answers[k, translation] = rendered(self._cards(k), translation)
         return body
 
     async def aclose(self) -> None:
@@ -144,8 +146,12 @@ class LatestRecommendations:
     def _served_cards(self) -> Sequence[Mapping[int, bytes]]:
         return [served.cards for served in self._served if served is not None]
 
-    def _cards(self, k: int) -> Iterator[bytes]:
-        """At most k cards; items without any are left out."""
+    def _translation(self, lang: str) -> Translation | None:
+        served = next((served for served in self._served if served is not None), None)
+        return None if served is None else served.shelf.translations.find(lang)
+
+    def _cards(self, k: int) -> Iterator[tuple[int, bytes]]:
+        """At most k items with cards; items without any are left out."""
         places = [*self._served_cards(), self._stored.cards]
         predicted = (item_ids.tolist() for _, item_ids in self._pending)
         shown: set[int] = set()
@@ -154,15 +160,17 @@ class LatestRecommendations:
                 shown.add(item_id)
                 found = next((cards[item_id] for cards in places if item_id in cards), None)
                 if found is not None:
-                    yield found
+                    yield item_id, found
                     k -= 1
                     if not k:
                         return
 
 
-def rendered(cards: Iterable[bytes]) -> bytes:
-    """An answer of these cards."""
-    return b'{"recent_recommendations":[%b]}' % b",".join(cards)
+def rendered(cards: Iterable[tuple[int, bytes]], translation: Translation | None = None) -> bytes:
+    """An answer of these items' cards."""
+    if translation is not None:
+        cards = ((item_id, translation.card(item_id, card)) for item_id, card in cards)
+    return b'{"recent_recommendations":[%b]}' % b",".join(card for _, card in cards)
 
 
 class _Stored(NamedTuple):

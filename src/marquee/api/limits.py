@@ -6,12 +6,12 @@ Each process counts for itself: with N processes on a port a client may reach up
 
 import math
 import time
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
 from limits import RateLimitItem, parse_many
 from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from marquee.errors import ConfigError
 
@@ -46,15 +46,15 @@ class RateLimits:
 
     def __init__(self, per_key: str, per_address: str) -> None:
         self._counts = _Counts()
-        self._limiter = FixedWindowRateLimiter(self._counts)
         self._per_key = _rates("RATE_PER_KEY", per_key)
         self._per_address = _rates("RATE_PER_ADDRESS", per_address)
 
     def seconds_to_wait(self, scope: Literal["key", "visitor", "address"], who: str) -> int:
         """Count a request; how many seconds its sender must wait when it is one too many, else 0."""
         for rate in self._per_address if scope == "address" else self._per_key:
-            if not self._limiter.hit(rate, scope, who):
-                over = self._counts.get_expiry(rate.key_for(scope, who)) - time.time()
+            key = _key(rate, scope, who)
+            if self._counts.incr(key, rate.get_expiry()) > rate.amount:  # a fixed window
+                over = self._counts.get_expiry(key) - time.time()
                 return max(1, math.ceil(over))
         return 0
 
@@ -177,6 +177,11 @@ class _Counts(Storage):
 
     def clear(self, key: str) -> None:
         self._windows.pop(key, None)
+
+
+@lru_cache(8192)
+def _key(rate: RateLimitItem, scope: str, who: str) -> str:
+    return rate.key_for(scope, who)  # which escapes its parts anew each time
 
 
 def _rates(name: str, text: str) -> list[RateLimitItem]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from marquee.api.answers import Answer, Query
 from marquee.api.served import Served
-from marquee.api.users import UserState, histories
+from marquee.api.users import Precomputed, UserState, histories
 from marquee.data.schema import Ids
 from marquee.recommend.explain import Explanation, explain
 from marquee.recommend.pipeline import RecommendationPipeline
@@ -118,11 +118,43 @@ def _open(served: Served, item_ids: list[int], query: Query, seen: Ids) -> list[
     return [item_id for item_id, ok in zip(item_ids, shown, strict=True) if ok and item_id not in hidden]
 
 
+class _Shown(NamedTuple):
+    """
+    What is true of a precomputed list for as long as neither its user nor the catalogue changes.
+
+    Attributes:
+        number: of the model with its catalogue.
+        places: of the list that may be shown, None where that is all.
+        qualified: items that could have been in it.
+    """
+
+    number: int
+    places: list[int] | None
+    qualified: int
+
+
 def _from_list(served: Served, state: UserState, query: Query) -> Answer | None:
     """What of a precomputed list may be shown, None where that is nothing."""
     ready = state.precomputed
     if ready is None:
         return None
+    if query.is_plain:
+        shown = ready.shown
+        if shown is None or shown[0] != served.around.number:
+            shown = ready.shown = _look_through(served, state, ready, query)
+    else:
+        shown = _look_through(served, state, ready, query)
+    _, places, qualified = shown
+    if places is None:
+        item_ids, scores = ready.item_ids[: query.k], ready.scores[: query.k]
+    else:
+        item_ids, scores = ready.item_ids[places[: query.k]], ready.scores[places[: query.k]]
+    if not len(item_ids):
+        return None
+    return Answer(item_ids.tolist(), scores.tolist(), "personal", "precomputed", qualified, served)
+
+
+def _look_through(served: Served, state: UserState, ready: Precomputed, query: Query) -> _Shown:
     facts = served.pipeline.facts
     mask = facts.mask(query.filters)
     taken = np.union1d(state.seen, query.exclude).astype(np.int64) if query.exclude else state.seen
@@ -131,19 +163,15 @@ def _from_list(served: Served, state: UserState, query: Query) -> Answer | None:
     known = index >= 0
     shown = mask[index] & known
     hidden = set(taken.tolist())  # of so few items faster than NumPy's
-    item_ids, scores = [], []
-    for item_id, score, is_open in zip(
-        ready.item_ids.tolist(), ready.scores.tolist(), shown[:n].tolist(), strict=True
-    ):
-        if is_open and item_id not in hidden:
-            item_ids.append(item_id)
-            scores.append(score)
-            if len(item_ids) == query.k:
-                break
-    if not item_ids:
-        return None
+    places = [
+        place
+        for place, (item_id, is_open) in enumerate(
+            zip(ready.item_ids.tolist(), shown[:n].tolist(), strict=True)
+        )
+        if is_open and item_id not in hidden
+    ]
     qualified = int(np.count_nonzero(mask)) - int(np.count_nonzero(shown[n:]))
-    return Answer(item_ids, scores, "personal", "precomputed", qualified, served)
+    return _Shown(served.around.number, None if len(places) == n else places, qualified)
 
 
 def without_model(served: Served, state: UserState, query: Query) -> Answer:
@@ -163,19 +191,28 @@ def without_model(served: Served, state: UserState, query: Query) -> Answer:
     return answer
 
 
-def popular(served: Served, query: Query, seen: Ids) -> Answer:
-    """The most frequent items that may be shown, by their share of the first, behind what editors pin."""
+def popular(served: Served, query: Query, seen: Ids, *, diversity: float = 0.0) -> Answer:
+    """
+    The most frequent items that may be shown, by their share of the first, behind what editors pin.
+
+    Args:
+        diversity: 0 to 1, of those behind; takes some milliseconds.
+    """
     pipeline = served.pipeline
     mask = pipeline.facts.without(
         pipeline.facts.mask(query.filters), np.append(seen, np.array(query.exclude, np.int64))
     )
     index = np.flatnonzero(mask)  # the vocabulary is in the order of the counts
+    pinned = index[:0]
     if pipeline.choices.pinned:
         pinned = pipeline.facts.items.index(pipeline.choices.pinned)
         pinned = pinned[mask[pinned]]
         index = np.concatenate([pinned, index[~np.isin(index, pinned)]])
     counts = pipeline.scorer.item_counts
     first = index[: query.k]
+    if diversity and len(pinned) < query.k:
+        varied = pipeline.varied(index[len(pinned) :], query.k - len(pinned), diversity)
+        first = np.concatenate([pinned, varied])
     scores = counts[first] / max(int(counts.max(initial=0)), 1)
     return Answer(
         pipeline.scorer.items.ids[first].tolist(), scores.tolist(), "popular", "popular", len(index), served

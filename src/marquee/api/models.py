@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-import structlog
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy import Connection
 
@@ -32,7 +31,7 @@ from marquee.store.objects import ObjectStore
 from marquee.store.repositories import deployments
 from marquee.store.repositories.deployments import Deployment
 from marquee.store.versions import list_versions
-from marquee.telemetry import get_logger
+from marquee.telemetry import get_logger, note
 
 __all__ = ["mirror", "router", "who"]
 
@@ -163,6 +162,6 @@ def _approve(connection: Connection, caller: Caller, wanted: ApprovalRequest) ->
 
 
 async def _deployed(services: Services, made: Deployment) -> Deployed:
-    structlog.contextvars.bind_contextvars(slot=made.slot, bundle=made.bundle)
+    note(slot=made.slot, bundle=made.bundle)
     await mirror(services)
     return Deployed.model_validate(made)

@@ -1,26 +1,30 @@
 """Pipelines over HTTP: queue them, wait for them, look at their runs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
+from sqlalchemy import Connection
 
+from marquee.api.access import CallerDep
 from marquee.api.deps import Services, ServicesDep
 from marquee.api.problems import InvalidRequestError, RunFailedError, responses
-from marquee.api.schemas.service import RunAccepted, RunList, RunResult, RunStatus, TrainRequest
-from marquee.errors import ConflictError, NotFoundError, StoreUnavailableError
+from marquee.api.schemas.operations import LogLine, LogPage, PipelineRequest
+from marquee.api.schemas.service import RunAccepted, RunList, RunResult, RunStatus, RunStep, TrainRequest
+from marquee.errors import ConflictError, NotFoundError, RunFinishedError, StoreUnavailableError
 from marquee.models import model_names
-from marquee.store.repositories import runs
+from marquee.store.repositories import run_logs, runs
 from marquee.store.repositories.runs import Run
+from marquee.telemetry import note
 
 __all__ = ["ACCEPTED", "INFER", "PREPARE", "TRAIN", "Wait", "accepted", "carry_out", "router"]
 
 PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 INFER: Final = "infer"
+PIPELINE: Final = "pipeline"
 
 POLL_SECONDS: Final = 0.1
 
@@ -56,13 +60,7 @@ async def run_train(
     request: Request, services: ServicesDep, wanted: TrainRequest, wait: Wait = True
 ) -> Response:
     """Train on all interactions: the model becomes the challenger, and a good `mlp` the predictor too."""
-    known = model_names()
-    if wanted.model_name not in known:
-        raise InvalidRequestError(
-            f"Unknown model_name {wanted.model_name!r}; known: {', '.join(known)}.",
-            field="body.model_name",
-            fix="Send one of the known names.",
-        )
+    _check_model(wanted.model_name)
     return await _run(request, services, TRAIN, {"model": wanted.model_name}, "train", wait=wait)
 
 
@@ -70,6 +68,23 @@ async def run_train(
 async def run_model_inference(request: Request, services: ServicesDep, wait: Wait = True) -> Response:
     """Write the champion's top-k of every user, visible all at once."""
     return await _run(request, services, INFER, {}, "model-inference", wait=wait)
+
+
+@router.post("/run/pipeline", summary="Do all of it", **_RUN)
+async def run_pipeline(
+    request: Request,
+    services: ServicesDep,
+    wanted: Annotated[PipelineRequest, Body(default_factory=PipelineRequest)],
+    wait: Wait = True,
+) -> Response:
+    """
+    Bring in data, train a model, promote it if it passes the gate, compute everyone's recommendations.
+
+    One run, each of whose `steps` is a run, too. A challenger that the gate refuses is no failure.
+    """
+    _check_model(wanted.model_name)
+    parameters = {TRAIN: {"model": wanted.model_name}, INFER: {"k": wanted.k}}
+    return await _run(request, services, PIPELINE, parameters, PIPELINE, wait=wait)
 
 
 @router.get(
@@ -81,7 +96,58 @@ async def run_model_inference(request: Request, services: ServicesDep, wait: Wai
 )
 async def get_run(services: ServicesDep, run_id: UUID) -> RunStatus:
     """What a pipeline run is doing, or how it ended."""
-    return RunStatus.model_validate(await services.run(runs.get, run_id))
+    return (await services.run(_with_steps, [await services.run(runs.get, run_id)]))[0]
+
+
+@router.post(
+    "/v1/runs/{run_id}/cancel",
+    summary="End a run",
+    tags=["runs"],
+    response_model=RunStatus,
+    responses=responses(InvalidRequestError, NotFoundError, RunFinishedError, StoreUnavailableError),
+)
+async def cancel_run(services: ServicesDep, caller: CallerDep, run_id: UUID) -> RunStatus:
+    """
+    Cancel what waits or runs; the process that executes it is ended within seconds.
+
+    A step is cancelled with the whole run that it is part of.
+    """
+    by = f"api:{caller.key_id or caller.role}"
+    run = await services.run(services.queue.cancel, run_id, by=by)
+    note(run_id=str(run_id))
+    return (await services.run(_with_steps, [run]))[0]
+
+
+@router.get(
+    "/v1/runs/{run_id}/logs",
+    summary="What a run has logged",
+    tags=["runs"],
+    response_model=LogPage,
+    responses=responses(InvalidRequestError, NotFoundError, StoreUnavailableError),
+)
+async def get_run_logs(
+    services: ServicesDep,
+    run_id: UUID,
+    after: Annotated[
+        str, Query(pattern=r"^[0-9]{1,18}$", description="`next` of the answer before; `0`: from the start.")
+    ] = "0",
+    limit: Annotated[int, Query(ge=1, le=1_000, description="How many lines.")] = 500,
+) -> LogPage:
+    """The newest lines that are kept of a run and its steps, oldest first; they are at most a second old."""
+    await services.run(runs.get, run_id)
+    found = await services.run(run_logs.read, run_id, after=int(after), limit=limit)
+    lines = [
+        LogLine(
+            id=stored.line_id,
+            run_id=stored.line.run_id,
+            at=stored.line.logged_at,
+            level=stored.line.level,
+            event=stored.line.event,
+            fields=stored.line.fields,
+        )
+        for stored in found
+    ]
+    return LogPage(lines=lines, next=str(lines[-1].id) if lines else after)
 
 
 @router.get(
@@ -98,9 +164,9 @@ async def list_runs(
         str | None, Query(max_length=100, pattern=r"^[a-z_-]+$", description="Of one pipeline only.")
     ] = None,
 ) -> RunList:
-    """Pipeline runs, newest first."""
+    """Pipeline runs, newest first; steps of others are listed only with their pipeline."""
     found = await services.run(runs.recent, limit=limit, pipeline=pipeline)
-    return RunList(runs=[RunStatus.model_validate(run) for run in found])
+    return RunList(runs=await services.run(_with_steps, found))
 
 
 async def carry_out(
@@ -114,7 +180,7 @@ async def carry_out(
         RunFailedError: it did not succeed.
     """
     run = await services.run(services.queue.submit, pipeline, parameters)
-    structlog.contextvars.bind_contextvars(run_id=str(run.run_id))
+    note(run_id=str(run.run_id))
     if wait:
         run = await _finished(request, services, run)
     if run.finished and run.status != "succeeded":
@@ -131,6 +197,28 @@ def accepted(run: Run) -> Response:
     location = f"/v1/runs/{run.run_id}"
     body = RunAccepted(run_id=run.run_id, status=run.status, location=location)
     return _json(body.model_dump_json(), 202, {"Location": location})
+
+
+def _check_model(name: str) -> None:
+    known = model_names()
+    if name not in known:
+        raise InvalidRequestError(
+            f"Unknown model_name {name!r}; known: {', '.join(known)}.",
+            field="body.model_name",
+            fix="Send one of the known names.",
+        )
+
+
+def _with_steps(connection: Connection, found: Sequence[Run]) -> list[RunStatus]:
+    steps = runs.steps(connection, [run.run_id for run in found])
+    return [
+        RunStatus.model_validate({**vars(run), "steps": [_step(each) for each in steps.get(run.run_id, ())]})
+        for run in found
+    ]
+
+
+def _step(run: Run) -> RunStep:
+    return RunStep.model_validate({**vars(run), "name": run.pipeline})
 
 
 async def _run(

@@ -113,11 +113,10 @@ class Predictions:
         )
         lengths = np.minimum((columns >= 0).sum(axis=1), [request.k for request in requests]).tolist()
         self._keep(requests, vocabulary.ids[columns], scores, lengths, predictor.bundle)
-        rendered = predictor.rendered
         return [
             Prediction(
                 b'{"user_id":%d,"recommendations":[%b]}'
-                % (request.user_id, b",".join([rendered[column] for column in chosen[:length]])),
+                % (request.user_id, b",".join(predictor.cards_of(chosen[:length], request.lang))),
                 predictor.name,
                 viewing.degraded,
             )

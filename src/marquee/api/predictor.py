@@ -1,13 +1,14 @@
 """What to watch after a viewing: the predictor's vocabulary, its answers, and the newest recommendations."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-import structlog
 from fastapi import APIRouter, Body, Response
 from pydantic import TypeAdapter, ValidationError
 
+from marquee.api.catalog import Language
 from marquee.api.deps import ListLength, Services, ServicesDep
 from marquee.api.hot import HotCall, HotRoute, PassOn, Reply
 from marquee.api.latest import rendered
@@ -20,6 +21,7 @@ from marquee.api.schemas.service import (
     RecentRecommendations,
 )
 from marquee.errors import NoChampionError, StoreUnavailableError
+from marquee.telemetry import note
 
 __all__ = ["HOT", "router"]
 
@@ -32,7 +34,9 @@ _DEGRADED_DOC = {
     }
 }
 _BODY: Final = TypeAdapter(PredictRequest)
-_LENGTH: Final = re.compile(rb"k=([1-9][0-9]?|100)")
+_LENGTH: Final = rb"k=([1-9][0-9]?|100)"
+_LANG: Final = rb"lang=([a-z]{2}(?:-[A-Z]{2})?)"
+_PLAIN: Final = re.compile(rb"%b(?:&%b)?|%b" % (_LENGTH, _LANG, _LANG))
 _DEFAULT_LENGTH: Final = 10
 
 router = APIRouter(tags=["recommendations"])
@@ -53,11 +57,15 @@ async def available_content_ids(services: ServicesDep) -> Response:
     "/available-contents",
     summary="Films that the predictor knows",
     response_model=AvailableContents,
-    responses=responses(NoChampionError),
+    responses=responses(InvalidRequestError, NoChampionError),
 )
-async def available_contents(services: ServicesDep) -> Response:
+async def available_contents(services: ServicesDep, lang: Language = None) -> Response:
     """The films of the trained vocabulary, most watched first."""
-    return _response(Reply(services.slots.predictor().contents))
+    predictor = services.slots.predictor()
+    translation = predictor.shelf.translations.find(lang)
+    if translation is None:
+        return _response(Reply(predictor.contents))
+    return _response(Reply(await asyncio.to_thread(translation.contents, predictor.contents)))
 
 
 @router.get(
@@ -66,9 +74,11 @@ async def available_contents(services: ServicesDep) -> Response:
     response_model=RecentRecommendations,
     responses={200: {"headers": _DEGRADED_DOC}, **responses(InvalidRequestError, StoreUnavailableError)},
 )
-async def latest_recommendations(services: ServicesDep, k: ListLength = _DEFAULT_LENGTH) -> Response:
+async def latest_recommendations(
+    services: ServicesDep, k: ListLength = _DEFAULT_LENGTH, lang: Language = None
+) -> Response:
     """Films of the newest `/predict` answers, then of the newest batch, without duplicates."""
-    return _response(await _latest(services, k))
+    return _response(await _latest(services, k, lang))
 
 
 @router.post(
@@ -101,11 +111,14 @@ async def _predict_hot(call: HotCall) -> Reply:
 
 async def _latest_hot(call: HotCall) -> Reply:
     if not call.query:
-        return await _latest(call.services, _DEFAULT_LENGTH)
-    given = _LENGTH.fullmatch(call.query)
+        return await _latest(call.services, _DEFAULT_LENGTH, None)
+    given = _PLAIN.fullmatch(call.query)
     if given is None:
         raise PassOn
-    return await _latest(call.services, int(given[1]))
+    lang = given[2] or given[3]
+    return await _latest(
+        call.services, int(given[1] or _DEFAULT_LENGTH), None if lang is None else lang.decode()
+    )
 
 
 async def _content_ids_hot(call: HotCall) -> Reply:
@@ -113,6 +126,8 @@ async def _content_ids_hot(call: HotCall) -> Reply:
 
 
 async def _contents_hot(call: HotCall) -> Reply:
+    if call.query:
+        raise PassOn
     return Reply(call.services.slots.predictor().contents)
 
 
@@ -126,11 +141,11 @@ HOT: Final[Sequence[HotRoute]] = (
 
 async def _predict(services: Services, viewing: PredictRequest) -> Reply:
     answered = await services.predictions.answer(viewing)
-    structlog.contextvars.bind_contextvars(bundle=answered.bundle)
+    note(bundle=answered.bundle)
     return _degraded(answered.body) if answered.degraded else Reply(answered.body)
 
 
-async def _latest(services: Services, k: int) -> Reply:
+async def _latest(services: Services, k: int, lang: str | None) -> Reply:
     """
     The newest recommendations; without the database the most watched films stand in.
 
@@ -138,16 +153,22 @@ async def _latest(services: Services, k: int) -> Reply:
         StoreUnavailableError: neither the database nor a model is there.
     """
     try:
-        return Reply(await services.latest.answer(k))
+        return Reply(await services.latest.answer(k, lang))
     except StoreUnavailableError:
         served = services.slots.get("predictor") or services.slots.get("champion")
         if served is None:
             raise
-        return _degraded(rendered(served.cards[item_id] for item_id in served.model.items.ids[:k].tolist()))
+        first = served.model.items.ids[:k].tolist()
+        return _degraded(
+            rendered(
+                ((item_id, served.cards[item_id]) for item_id in first),
+                served.shelf.translations.find(lang),
+            )
+        )
 
 
 def _degraded(body: bytes) -> Reply:
-    structlog.contextvars.bind_contextvars(degraded="database")
+    note(degraded="database")
     return Reply(body, headers=_DEGRADED)
 
 

@@ -22,6 +22,7 @@ from marquee.errors import (
     NoChampionError,
     NotFoundError,
     RegistryError,
+    RunFinishedError,
     StoreError,
     StoreUnavailableError,
 )
@@ -198,6 +199,12 @@ KINDS: Mapping[type[MarqueeError], Kind] = {
         "Already running",
         "The pipeline 'train' already runs.",
         "Wait for the run 0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11, or cancel it.",
+    ),
+    RunFinishedError: Kind(
+        "run-finished",
+        409,
+        "Run finished",
+        "The run 0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11 has succeeded already.",
     ),
     ExperimentConflictError: Kind(
         "experiment-conflict",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -11,10 +12,10 @@ import numpy as np
 from fastapi import APIRouter, Body, Depends, Path, Response
 from fastapi import Query as Parameter
 from starlette.types import Scope
-from structlog.contextvars import bind_contextvars
 
 from marquee.api.access import CallerDep
 from marquee.api.answers import DEGRADED_HEADER, Answer, Query, write, write_similar
+from marquee.api.catalog import Language
 from marquee.api.deps import ServicesDep
 from marquee.api.engine import Engine
 from marquee.api.hot import HotCall, HotRoute, PassOn, Reply
@@ -29,12 +30,14 @@ from marquee.api.schemas.recommendations import (
     SessionRequest,
     SimilarList,
 )
+from marquee.api.schemas.service import LANGUAGE
 from marquee.api.users import EVENTS, UserState
 from marquee.data import Event
 from marquee.errors import NoChampionError, NotFoundError
 from marquee.recommend.filters import Filters
+from marquee.telemetry import note
 
-__all__ = ["HOT", "router"]
+__all__ = ["HOT", "personal_query", "router"]
 
 _DEGRADED_DOC = {
     DEGRADED_HEADER: {
@@ -72,18 +75,32 @@ def _query(
     exclude: Annotated[
         list[Excluded], Parameter(description="Films that must not be listed.", max_length=MOST_EXCLUDED)
     ] = [],  # noqa: B006
+    lang: Language = None,
 ) -> Query:
-    return Query(k, filters, tuple(exclude))
+    return Query(k, filters, tuple(exclude), lang=lang)
 
 
-def _personal_query(
+def _popular_query(
+    query: Annotated[Query, Depends(_query)],
+    diversity: Annotated[
+        float,
+        Parameter(
+            ge=0, le=1, allow_inf_nan=False, description="0: the most watched; 1: as varied as can be."
+        ),
+    ] = 0.0,
+) -> Query:
+    return replace(query, diversity=diversity)
+
+
+def personal_query(
     query: Annotated[Query, Depends(_query)],
     diversity: Annotated[
         float, Parameter(ge=0, le=1, allow_inf_nan=False, description="0: the best; 1: as varied as can be.")
     ] = 0.0,
     explain: Annotated[bool, Parameter(description="Say of each film why it is listed.")] = False,
 ) -> Query:
-    return Query(query.k, query.filters, query.exclude, diversity, explain)
+    """What somebody asks for by the parameters of a query string."""
+    return replace(query, diversity=diversity, explain=explain)
 
 
 @router.get(
@@ -96,7 +113,7 @@ async def recommendations(
     services: ServicesDep,
     caller: CallerDep,
     user_id: UserId,
-    query: Annotated[Query, Depends(_personal_query)],
+    query: Annotated[Query, Depends(personal_query)],
 ) -> Response:
     """
     The k best films that the user has not seen, hidden or disliked.
@@ -118,7 +135,7 @@ async def session_recommendations(
     """The k best films after these events of somebody of whom nothing else is known."""
     request_id = UUID(caller.request_id)
     answer = await services.engine.for_session(_session(session.events), _query_of(session), request_id)
-    return _response(_reply(answer, caller.request_id, None))
+    return _response(_reply(answer, caller.request_id, None, session.lang))
 
 
 @router.post(
@@ -132,7 +149,7 @@ async def batch_recommendations(services: ServicesDep, asked: Annotated[BatchReq
     request_ids = [uuid4() for _ in asked.user_ids]
     answers = await services.engine.many(asked.user_ids, _query_of(asked), request_ids)
     lists = [
-        write(answer, str(request_id), user_id)
+        write(answer, str(request_id), user_id, asked.lang)
         for answer, request_id, user_id in zip(answers, request_ids, asked.user_ids, strict=True)
     ]
     degraded = dict.fromkeys(reason for answer in answers for reason in answer.degraded)
@@ -159,11 +176,11 @@ async def similar(
     responses=responses(InvalidRequestError, NoChampionError),
 )
 async def popular(
-    services: ServicesDep, caller: CallerDep, query: Annotated[Query, Depends(_query)]
+    services: ServicesDep, caller: CallerDep, query: Annotated[Query, Depends(_popular_query)]
 ) -> Response:
-    """The most watched films that satisfy the filters."""
-    answer = services.engine.popular(query, UUID(caller.request_id))
-    return _response(_reply(answer, caller.request_id, None))
+    """The most watched films that satisfy the filters; with `diversity`, those of them that vary."""
+    answer = await services.engine.popular(query, UUID(caller.request_id))
+    return _response(_reply(answer, caller.request_id, None, query.lang))
 
 
 async def _recommendations_hot(call: HotCall) -> Reply:
@@ -186,17 +203,17 @@ HOT: Final[Sequence[HotRoute]] = (
 
 async def _for_user(engine: Engine, request_id: str, user_id: int, query: Query) -> Reply:
     answer = await engine.for_user(user_id, query, UUID(request_id))
-    return _reply(answer, request_id, user_id)
+    return _reply(answer, request_id, user_id, query.lang)
 
 
 def _similar(engine: Engine, request_id: str, item_id: int, query: Query) -> Reply:
     answer = engine.similar(item_id, query, UUID(request_id))
-    return Reply(write_similar(answer, request_id, item_id), headers=_degraded(answer.degraded))
+    return Reply(write_similar(answer, request_id, item_id, query.lang), headers=_degraded(answer.degraded))
 
 
-def _reply(answer: Answer, request_id: str, user_id: int | None) -> Reply:
-    bind_contextvars(bundle=answer.served.name, tier=answer.tier)
-    return Reply(write(answer, request_id, user_id), headers=_degraded(answer.degraded))
+def _reply(answer: Answer, request_id: str, user_id: int | None, lang: str | None) -> Reply:
+    note(bundle=answer.served.name, tier=answer.tier)
+    return Reply(write(answer, request_id, user_id, lang), headers=_degraded(answer.degraded))
 
 
 def _degraded(reasons: tuple[str, ...]) -> Sequence[tuple[bytes, bytes]]:
@@ -222,7 +239,7 @@ def _query_of(options: ListOptions) -> Query:
         options.max_runtime,
         options.include_adult,
     )
-    return Query(options.k, filters, tuple(options.exclude), options.diversity, options.explain)
+    return Query(options.k, filters, tuple(options.exclude), options.diversity, options.explain, options.lang)
 
 
 def _session(events: Sequence[SessionEvent]) -> UserState:
@@ -278,6 +295,12 @@ def _word(value: str) -> str:
     return value
 
 
+def _language(value: str) -> str:
+    if len(value) > 35 or not re.fullmatch(LANGUAGE, value):
+        raise PassOn
+    return value
+
+
 _NUMBER: Final = r"0|[1-9][0-9]{0,17}"
 _SINGLE: Final[dict[str, Callable[[str], Any]]] = {
     "k": _number(_NUMBER, 1, 100),
@@ -287,6 +310,7 @@ _SINGLE: Final[dict[str, Callable[[str], Any]]] = {
     "include_adult": _flag,
     "diversity": _dial,
     "explain": _flag,
+    "lang": _language,
 }
 _REPEATED: Final[dict[str, Callable[[str], Any]]] = {
     "genre": _word,
@@ -333,4 +357,5 @@ def _parsed(query: bytes) -> Query:
         tuple(repeated.get("exclude", ())),
         single.get("diversity", 0.0),
         single.get("explain", False),
+        single.get("lang"),
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +57,7 @@ class Served:
     similar: SimilarItems | None
     cards: Cards
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Model and version, as answers and logs name the bundle."""
         version = self.deployment.version or self.deployment.digest[:12]
@@ -102,9 +103,17 @@ class Served:
 
 
 class Around:
-    """A model with a catalogue around it; takes long to make, and a predictor as a rule needs none."""
+    """
+    A model with a catalogue around it; takes long to make, and a predictor as a rule needs none.
+
+    Attributes:
+        number: its own, for those who must not keep it alive.
+    """
+
+    _numbers = count()
 
     def __init__(self, model: Recommender, shelf: Shelf) -> None:
+        self.number = next(self._numbers)
         self._model = model
         self._shelf = shelf
 
@@ -140,6 +149,14 @@ class Predictor(Served):
     rendered: Sequence[bytes]
     content_ids: bytes
     contents: bytes
+
+    def cards_of(self, columns: Sequence[int], lang: str | None) -> list[bytes]:
+        """The cards of columns, in a language where there is such a text."""
+        rendered, translation = self.rendered, self.shelf.translations.find(lang)
+        if translation is None:
+            return [rendered[column] for column in columns]
+        ids = self.model.items.ids
+        return [translation.card(int(ids[column]), rendered[column]) for column in columns]
 
 
 def load(objects: ObjectStore, cache: Path, deployment: Deployment, shelf: Shelf | None) -> Served:

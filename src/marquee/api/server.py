@@ -18,6 +18,7 @@ from marquee.telemetry import get_logger
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from marquee.api.limits import Overload
 
@@ -81,7 +82,7 @@ def _serve_started(settings: Settings, listeners: list[socket.socket], ready: Ca
 
     app = create_app(settings)
     protocol = type("Connection", (Connection,), {"overload": app.state.overload})
-    config = _config(app, settings, protocol)
+    config = _config(_entry(app), settings, protocol)
     with contextlib.ExitStack() as stack:
         for listener in listeners:
             stack.enter_context(contextlib.closing(listener))
@@ -159,6 +160,18 @@ async def _pulse(
         for connection in list(server.server_state.connections):
             if isinstance(connection, Connection):
                 connection.end_if_slow(seconds)
+
+
+def _entry(app: "FastAPI") -> "ASGIApp":
+    """The application without its two outermost calls, which on a server of ours only pass a request on."""
+    edge = app.middleware_stack
+    assert edge is not None
+
+    async def entry(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        scope["app"] = app
+        await edge(scope, receive, send)
+
+    return entry
 
 
 def _config(

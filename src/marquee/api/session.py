@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Request, Response
 from marquee.api.access import CallerDep
 from marquee.api.deps import Services, ServicesDep
 from marquee.api.problems import ForbiddenError, InvalidRequestError, responses
-from marquee.api.schemas.session import PlayRequest, Visitor
+from marquee.api.schemas.session import PlayRequest, SessionState, Visitor
 from marquee.errors import NotFoundError, StoreError, StoreUnavailableError
 from marquee.store.repositories import people
 
@@ -47,16 +47,27 @@ async def start_session(
     """
     A new visitor gets a new user; one who comes back stays who they are.
 
-    In demo mode the body may name a virtual user to play.
+    In demo mode the body may name a virtual user to play; without a body the visitor is themselves again.
     """
+    cookies = services.access.cookies
+    shown = request.headers.get("cookie", "").encode("latin-1")
+    own = await _own(services, None if caller.user_id is None else cookies.own_user_of(shown))
     if wanted.user_id is not None:
         user_id = await _played(services, wanted.user_id)
+        cookie = cookies.header_for(user_id, own=own, secure=request.url.scheme == "https")
     else:
-        user_id = await _own(services, caller.user_id)
-    cookie = services.access.cookies.header_for(user_id, secure=request.url.scheme == "https")
+        user_id = own
+        cookie = cookies.header_for(user_id, secure=request.url.scheme == "https")
     content = Visitor(user_id=user_id).model_dump_json()
     headers = {"set-cookie": cookie, "cache-control": "no-store"}
     return Response(content, headers=headers, media_type="application/json")
+
+
+@router.get("/v1/session", summary="Who you are", response_model=SessionState)
+async def get_session(services: ServicesDep, caller: CallerDep, response: Response) -> SessionState:
+    """The user that the cookie names, and what the caller may do; nothing is changed."""
+    response.headers["cache-control"] = "no-store"
+    return SessionState(user_id=caller.user_id, role=caller.role, demo=services.settings.demo)
 
 
 async def _played(services: Services, user_id: int) -> int:

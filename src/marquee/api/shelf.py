@@ -1,24 +1,27 @@
 """What answers know of items: the catalogue of one moment, with its cards rendered once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from marquee.api.images import image_url
+from marquee.api.translations import Translations
 from marquee.data.dataset import Catalog
 from marquee.data.schema import Ids
 from marquee.recommend.editorial import Editorial
 from marquee.store.postgres import Database
-from marquee.store.repositories import items
+from marquee.store.repositories import items, texts
 
 __all__ = ["Shelf", "image_url", "slowly"]
 
 ROWS: Final = 512
-IMAGES: Final = "https://image.tmdb.org/t/p"
 SHOWN: Final = (
     "item_id",
     "title",
@@ -46,12 +49,14 @@ class Shelf:
         catalog: their facts.
         blocked: external ids that are never shown.
         editorial: what editors pin and boost.
+        translations: of titles, overviews and posters.
         cards: item id → the members of its card as JSON, without braces.
     """
 
     catalog: Catalog
     blocked: Ids = field(default_factory=_nothing)
     editorial: Editorial = field(default_factory=Editorial)
+    translations: Translations = field(default_factory=Translations)
     cards: Mapping[int, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,23 +64,31 @@ class Shelf:
         object.__setattr__(self, "cards", {row["item_id"]: _members(row) for row in rows})
 
     @classmethod
-    def read(cls, database: Database) -> "Shelf":
-        """The catalogue as the database has it now."""
-        catalog = items.load_catalog(database)
+    def read(cls, database: Database, languages: Sequence[str]) -> "Shelf":
+        """
+        The catalogue as the database has it now.
+
+        Args:
+            languages: of the texts that are kept for translations.
+        """
+        catalog, words = items.load_catalog(database), Translations(texts.load(database, languages))
         with database.begin() as connection:
-            return cls(catalog, items.not_shown(connection), items.editorial(connection))
+            return cls(catalog, items.not_shown(connection), items.editorial(connection), words)
+
+    @cached_property
+    def genres(self) -> Mapping[str, int]:
+        """Genre → its items that may be shown, the most frequent first."""
+        table = self.catalog.table
+        shown = pc.invert(pc.is_in(table["item_id"], value_set=pa.array(self.blocked)))
+        shown = pc.and_(shown, pc.invert(pc.fill_null(table["adult"], False)))
+        flat = pc.list_flatten(table.filter(shown)["genres"])
+        counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(flat).to_pylist()}
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def card(self, item_id: int) -> bytes:
         """The members of an item's card; of an item that is not in the catalogue, what must be there."""
         found = self.cards.get(item_id)
         return found if found is not None else _members({"item_id": item_id})
-
-
-def image_url(path: str | None, size: str = "w500") -> str | None:
-    """The address of an image; paths are TMDB's, a catalogue of one's own may give whole addresses."""
-    if not path:
-        return None
-    return path if path.startswith(("http://", "https://")) else f"{IMAGES}/{size}/{path.lstrip('/')}"
 
 
 def slowly(table: pa.Table) -> Iterator[dict[str, Any]]:

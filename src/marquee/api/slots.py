@@ -113,6 +113,15 @@ class Slots:
         """The bundle of an arm of the experiment, None where it could not be loaded."""
         return self._served.get(_role(digest))
 
+    @property
+    def shelf(self) -> Shelf | None:
+        """The newest catalogue, None before any was read."""
+        return self._shelf
+
+    def serving(self, digest: str) -> Served | None:
+        """The bundle with this digest, None where no slot and no arm holds it."""
+        return next((one for one in self._served.values() if one.deployment.digest == digest), None)
+
     def predictor(self) -> Predictor:
         """
         What answers `/predict`.
@@ -178,9 +187,14 @@ class Slots:
                 self._remembered = followed
                 await self._beside(give_back)  # what the bundles before were made of
 
-    async def restock(self, database: Database) -> None:
-        """Take the catalogue from the database, for everything that is served; meanwhile slots may move."""
-        shelf = await self._beside(partial(Shelf.read, database))
+    async def restock(self, database: Database, languages: Sequence[str]) -> None:
+        """
+        Take the catalogue from the database, for everything that is served; meanwhile slots may move.
+
+        Args:
+            languages: of the texts that come with it.
+        """
+        shelf = await self._beside(partial(Shelf.read, database, languages))
         if not len(shelf.catalog):
             return  # bundles may still know films
         self._shelf = shelf  # what is loaded from now on begins with it

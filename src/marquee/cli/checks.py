@@ -131,7 +131,7 @@ def _database_and_models(settings: Settings) -> list[Check]:
         return [*checks, Check("model", "note", "none yet", "Run: marquee pipeline run")]
     for slot, deployed in slots.items():
         try:
-            load(ObjectStore(settings.paths.objects), deployed.bundle, settings.paths.bundles)
+            load(ObjectStore.of(settings), deployed.bundle, settings.paths.bundles)
         except MarqueeError as error:
             checks.append(Check(slot, "failed", error.message, "Train again: marquee pipeline run"))
         else:

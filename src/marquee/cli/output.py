@@ -34,6 +34,7 @@ HIGHLIGHTS = {
     "train": ("model", "rows", "epochs", "test_accuracy", "test_loss"),
     "promote": ("model", "verdict"),
     "infer": ("users", "k"),
+    "pipeline": ("items", "interactions", "model", "verdict", "users"),
 }
 """What people see of a pipeline's counts; programs get all of them with --json."""
 

@@ -1,6 +1,7 @@
 """Pages of the documentation that are made from the code, so that they cannot lie."""
 
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -8,16 +9,24 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from marquee.config import Settings
+from marquee.config import ApiSettings, Settings
 
-__all__ = ["generated_pages"]
+__all__ = ["generated_pages", "openapi_document"]
 
-_TITLES = {"api": "API", "mlflow": "MLflow", "tmdb": "TMDB"}
+_TITLES = {"api": "API", "mlflow": "MLflow", "objects": "Archive", "tmdb": "TMDB"}
 
 
 def generated_pages() -> dict[str, str]:
     """File name → content."""
     return {"configuration.md": _configuration()}
+
+
+def openapi_document() -> str:
+    """The API's description of itself, the same on every machine."""
+    from marquee.api.app import create_app
+
+    settings = Settings().model_copy(update={"api": ApiSettings(), "operator_key_file": None})
+    return json.dumps(create_app(settings).openapi(), indent=1)
 
 
 def _configuration() -> str:
@@ -65,4 +74,6 @@ def _default(field: FieldInfo) -> str:
     value: Any = field.default
     if value is None or value == () or isinstance(value, SecretStr):
         return "–"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
     return f"`{value.as_posix() if isinstance(value, Path) else value}`"

@@ -38,7 +38,7 @@ def stores(settings: "Settings") -> "Iterator[tuple[Database, ObjectStore]]":
     from marquee.store.postgres import Database
 
     with Database.open(settings) as database:
-        yield database, ObjectStore(settings.paths.objects)
+        yield database, ObjectStore.of(settings)
 
 
 def run_pipeline(

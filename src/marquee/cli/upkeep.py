@@ -91,10 +91,13 @@ def runs(
 def docs(
     write: Annotated[Path | None, typer.Option(help="Directory of the documentation.")] = None,
     check: Annotated[Path | None, typer.Option(help="Only compare; exit 1 when a page is stale.")] = None,
+    openapi: Annotated[Path | None, typer.Option(help="Write the OpenAPI document to this file.")] = None,
 ) -> None:
-    """Write the generated pages of the documentation."""
-    from marquee.cli.reference import generated_pages
+    """Write what is generated: pages of the documentation, and the document that clients are made from."""
+    from marquee.cli.reference import generated_pages, openapi_document
 
+    if openapi is not None:
+        openapi.write_text(openapi_document(), "utf-8")
     stale = []
     for name, content in generated_pages().items():
         if write is not None:

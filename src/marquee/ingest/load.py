@@ -15,7 +15,7 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import interactions as interaction_repository
 from marquee.store.repositories import items as item_repository
-from marquee.store.repositories import quarantine
+from marquee.store.repositories import outbox, quarantine
 from marquee.telemetry import get_logger
 
 __all__ = ["IngestReport", "Intake", "Progress"]
@@ -91,7 +91,10 @@ class Intake:
     def keep(self, raw: bytes | Path, suffix: str) -> None:
         """Put raw input into the object store, before anything is made of it."""
         prefix = f"raw/{self._source}/{self._now:%Y/%m/%d}"
-        self._raw_keys[self._objects.put(prefix, raw, suffix).key] = None
+        key = self._objects.put(prefix, raw, suffix).key
+        self._raw_keys[key] = None
+        with self._database.begin() as connection:
+            outbox.add(connection, [key])
 
     def reject(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Quarantine input that is no row at all, each with its reason."""

@@ -1,9 +1,10 @@
 """
-The watch over canaries: a challenger that harms is taken away by itself; promoting it is for people.
+The watch over experiments: a challenger that harms is taken away by itself; promoting it is for people.
 
 Errors and slow answers are counted at every look, which is cheap. What users do is added up as often as
-takes a small share of the database's time. All tests hold at all looks together, so that a canary as good
-as the champion is rolled back by mistake with a probability of at most `ALPHA`.
+takes a small share of the database's time, and such looks are kept, of other experiments too. All tests
+hold at all looks together, so that a canary as good as the champion is rolled back by mistake with a
+probability of at most `ALPHA`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from marquee.config import CanarySettings
 from marquee.errors import ExperimentConflictError
 from marquee.evaluation.sequential import compare, exceeds
-from marquee.monitoring.outcomes import ALPHA, PRIMARY, ArmOutcome, Outcome, measure
+from marquee.monitoring.outcomes import ALPHA, PRIMARY, ArmOutcome, Outcome, keep, measure
 from marquee.store.postgres import Database
 from marquee.store.repositories import experiments, outcomes
 from marquee.store.repositories.experiments import Experiment
@@ -31,6 +32,8 @@ SLOW_SHARE: Final = 0.05
 """A 95th percentile above the limit means that more answers than this are slower than the limit."""
 RESTS: Final = 20.0
 """Between two sums of what users did, this many times what a sum takes."""
+KEPT_SECONDS: Final = 10.0
+"""Between two looks that are kept, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +88,35 @@ def decide(outcome: Outcome, limits: CanarySettings, *, started_at: datetime) ->
 
 class Watch:
     """
-    Looks after the canary that runs, if one does.
+    Looks after the experiment that runs, if one does.
 
     Call `look` as often as harm must be noticed.
+
+    Args:
+        kept_seconds: between two looks that are kept, at least.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, kept_seconds: float = KEPT_SECONDS) -> None:
         self._database = database
+        self._kept_seconds = kept_seconds
         self._measured: int | None = None
         self._next_measure = 0.0
+        self._next_kept = 0.0
 
     def look(self) -> Decision | None:
         """
-        Decide on the canary that runs, and roll it back where that is the decision.
+        Decide on the canary that runs, and roll it back where that is the decision; only measure others.
 
         Returns:
             None where no canary runs, or another worker has just decided.
         """
         with self._database.begin() as connection:
             experiment = experiments.running(connection)
-            if experiment is None or experiment.kind != "canary":
+            if experiment is None:
+                return None
+            if experiment.kind != "canary":
+                if self._is_due(experiment):
+                    self._measure(connection, experiment)
                 return None
             decision = self._decide(connection, experiment)
             if decision.action == "roll_back":
@@ -116,20 +128,31 @@ class Watch:
 
     def _decide(self, connection: Connection, experiment: Experiment) -> Decision:
         limits = limits_of(experiment)
-        if experiment.experiment_id == self._measured and monotonic() < self._next_measure:
+        if not self._is_due(experiment):
             health = outcomes.health(connection, experiment, slow_ms=limits.max_latency_ms)
             ill = _ill(health[experiment.arms[1].name], limits)
             return Decision("roll_back", ill) if ill else Decision("keep", ("not decided yet",))
+        return decide(self._measure(connection, experiment), limits, started_at=experiment.started_at)
+
+    def _is_due(self, experiment: Experiment) -> bool:
+        """Whether what users did is to be added up again."""
+        return experiment.experiment_id != self._measured or monotonic() >= self._next_measure
+
+    def _measure(self, connection: Connection, experiment: Experiment) -> Outcome:
         started = monotonic()
-        outcome = measure(connection, experiment, slow_ms=limits.max_latency_ms)
+        outcome = measure(connection, experiment, slow_ms=limits_of(experiment).max_latency_ms)
         ended = monotonic()
+        if experiment.experiment_id != self._measured or ended >= self._next_kept:
+            keep(connection, outcome)
+            self._next_kept = ended + self._kept_seconds
         self._measured, self._next_measure = experiment.experiment_id, ended + RESTS * (ended - started)
-        return decide(outcome, limits, started_at=experiment.started_at)
+        return outcome
 
 
 def _roll_back(connection: Connection, experiment: Experiment, decision: Decision) -> None:
     reason = "; ".join(decision.reasons)
     outcome = measure(connection, experiment, slow_ms=limits_of(experiment).max_latency_ms)
+    keep(connection, outcome)
     experiments.finish(
         connection, experiment.experiment_id, "rolled_back", reason=reason, outcome=outcome.as_json()
     )

@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection
 
 from marquee.evaluation.sequential import Difference, Moments, SampleRatio, compare, sample_ratio
-from marquee.store.repositories import outcomes
+from marquee.store.repositories import experiment_looks, outcomes
 from marquee.store.repositories.experiments import Experiment
 from marquee.store.repositories.outcomes import METRICS, SLICES, Health, Measures, Metric, Slice
 
-__all__ = ["ALPHA", "PRIMARY", "ArmOutcome", "Comparison", "Outcome", "Verdict", "measure", "plain"]
+__all__ = ["ALPHA", "PRIMARY", "ArmOutcome", "Comparison", "Outcome", "Verdict", "keep", "measure", "plain"]
 
 Verdict = Literal["better", "worse", "not decided yet"]
 
@@ -171,6 +171,12 @@ def measure(connection: Connection, experiment: Experiment, *, slow_ms: float) -
     )
     ratio = sample_ratio([arm.users for arm in arms], [arm.share for arm in arms])
     return Outcome(experiment.experiment_id, datetime.now(UTC), arms, comparisons, ratio)
+
+
+def keep(connection: Connection, outcome: Outcome) -> None:
+    """Remember what an experiment has shown until now."""
+    comparisons = outcome.as_json()["comparisons"]
+    experiment_looks.append(connection, outcome.experiment_id, outcome.measured_at, comparisons)
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from marquee.config import CanarySettings
 from marquee.errors import NoChampionError, RegistryError
 from marquee.monitoring.canary import decide, limits_of
-from marquee.monitoring.outcomes import Outcome, measure
+from marquee.monitoring.outcomes import Outcome, keep, measure
 from marquee.store.repositories import deployments, experiments
 from marquee.store.repositories.deployments import Deployment, Slot
 from marquee.store.repositories.experiments import CHALLENGER, CHAMPION, Arm, Experiment
@@ -131,6 +131,7 @@ def stop(
     """
     arm = None if promote is None else experiment.arm(promote)
     outcome = outcome_of(connection, experiment)
+    keep(connection, outcome)
     deployments.hold(connection)
     now = deployments.current(connection, CHAMPION)
     changes = arm is not None and (now is None or arm.digest != now.digest)

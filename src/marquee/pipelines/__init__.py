@@ -17,5 +17,6 @@ PIPELINES: Final[Mapping[str, str]] = {
     "promote": "marquee.pipelines.promote:promote",
     "mirror": "marquee.pipelines.promote:mirror",
     "infer": "marquee.pipelines.infer:infer",
+    "pipeline": "marquee.pipelines.run:run_steps",
 }
 """Pipeline → `module:function`, imported where it is executed: a worker itself stays small."""

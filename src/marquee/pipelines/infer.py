@@ -4,12 +4,18 @@ Batch inference: everyone's top-k with the champion, visible all at once.
 The same `RecommendationPipeline` answers `marquee recommend`, so that a batch and a single answer agree.
 """
 
+import tempfile
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from marquee.config import Settings
 from marquee.data import Catalog, Histories, RankedItems
+from marquee.data.schema import Ids
 from marquee.errors import NoChampionError
 from marquee.models import Recommender
 from marquee.pipelines.run import RunContext
@@ -17,7 +23,7 @@ from marquee.recommend import RecommendationPipeline
 from marquee.store import bundles
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
-from marquee.store.repositories import deployments, recommendations, runs
+from marquee.store.repositories import deployments, outbox, recommendations, runs
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
 
@@ -56,7 +62,9 @@ def infer(context: RunContext) -> dict[str, Any]:
         np.concatenate([block.item_ids for block in blocks]),
         np.concatenate([block.scores for block in blocks]),
     )
+    archived = _keep(context.objects, histories.user_ids, ranked, bundle, moment)
     with context.database.begin() as connection:
+        outbox.add(connection, archived)
         recommendations.replace_all(
             connection, histories.user_ids, ranked, bundle=bundle, generated_at=moment
         )
@@ -102,6 +110,25 @@ def recommend_user(
         {"rank": rank, "item_id": item_id, "title": titles.get(item_id), "score": score}
         for rank, (item_id, score) in enumerate(next(ranked.rows()), start=1)
     ]
+
+
+def _keep(
+    objects: ObjectStore, user_ids: Ids, ranked: RankedItems, bundle: str, moment: datetime
+) -> list[str]:
+    """The batch as an object for the archive; without an archive the table is the only place for it."""
+    if objects.remote is None:
+        return []
+    present = ranked.item_ids >= 0
+    ends = np.cumsum(np.concatenate([[0], present.sum(axis=1)]))
+    columns = {
+        "user_id": pa.array(user_ids),
+        "item_ids": pa.LargeListArray.from_arrays(ends, pa.array(ranked.item_ids[present])),
+        "scores": pa.LargeListArray.from_arrays(ends, pa.array(ranked.scores[present])),
+    }
+    table = pa.table(columns, metadata={"bundle": bundle, "generated_at": moment.isoformat()})
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        pq.write_table(table, file.name, compression="zstd")
+        return [objects.put(f"predictions/{moment:%Y/%m/%d}", Path(file.name), ".parquet").key]
 
 
 def _pipeline(model: Recommender, database: Database) -> tuple[RecommendationPipeline, Catalog]:

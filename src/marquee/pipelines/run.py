@@ -1,7 +1,8 @@
 """A run of a pipeline, recorded in `runs`: by the command line in its own process, by a worker in a child."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -13,12 +14,14 @@ from marquee.config import Settings
 from marquee.errors import ConflictError, MarqueeError
 from marquee.jobs import Hold, Queue, create_run
 from marquee.pipelines import PIPELINES
+from marquee.pipelines.run_log import RunLog
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import runs
+from marquee.store.repositories.runs import Run
 from marquee.telemetry import get_logger
 
-__all__ = ["Pipeline", "Report", "RunContext", "execute", "find_pipeline", "run_here"]
+__all__ = ["Pipeline", "Report", "RunContext", "execute", "find_pipeline", "run_here", "run_steps"]
 
 BEAT_SECONDS = 1.0
 
@@ -42,6 +45,8 @@ class RunContext:
     run_id: UUID
     parameters: Mapping[str, Any] = field(default_factory=dict)
     on_progress: Report | None = None
+    _pipelines: Mapping[str, str] = field(default_factory=lambda: PIPELINES)
+    _log: RunLog | None = None
     _step: str | None = None
     _fraction: float | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -53,12 +58,16 @@ class RunContext:
         Raises:
             ConflictError: the run was cancelled.
         """
-        if self._cancelled.is_set():
-            raise ConflictError(f"The run {self.run_id} was cancelled.", run_id=str(self.run_id))
-        self._step = step
-        self._fraction = min(done / total, 1.0) if total else None
+        if step != self._step:
+            get_logger().info("run.step", step=step)
+        self._reach(step, min(done / total, 1.0) if total else None)
         if self.on_progress is not None:
             self.on_progress(step, done, total)
+
+    def _reach(self, step: str, fraction: float | None) -> None:
+        if self._cancelled.is_set():
+            raise ConflictError(f"The run {self.run_id} was cancelled.", run_id=str(self.run_id))
+        self._step, self._fraction = step, fraction
 
 
 Pipeline = Callable[[RunContext], Mapping[str, Any]]
@@ -101,7 +110,7 @@ def run_here(
     find_pipeline(pipeline, pipelines)
     Queue.open(database)  # whether another run is alive is asked of the queue, too
     context = RunContext(settings, database, objects, uuid4(), dict(parameters or {}), on_progress)
-    with Hold(database, context.run_id) as hold:
+    with Hold(database, context.run_id) as hold, _logged(context):
         with database.begin() as connection:
             create_run(connection, pipeline, context.parameters, run_id=context.run_id)
         return {**_recorded(context, pipeline, pipelines, hold), "run_id": str(context.run_id)}
@@ -118,8 +127,53 @@ def execute(context: RunContext, pipeline: str, pipelines: Mapping[str, str] = P
         ConflictError: another process executes it, or it is finished already.
         Exception: whatever the pipeline raised, after it was recorded.
     """
-    with Hold(context.database, context.run_id) as hold:
+    with Hold(context.database, context.run_id) as hold, _logged(context):
         return _recorded(context, pipeline, pipelines, hold, log_failure=True)
+
+
+def run_steps(context: RunContext) -> dict[str, Any]:
+    """
+    Execute a run of several steps, each a run of its own; those that have succeeded are not repeated.
+
+    Returns:
+        What the steps counted, in one; reports stay with the steps.
+
+    Raises:
+        ConflictError: the run was cancelled.
+        Exception: whatever a step raised; the steps behind it are not executed.
+    """
+    with context.database.begin() as connection:
+        steps = runs.steps(connection, [context.run_id])[context.run_id]
+    made: dict[str, Any] = {}
+    for step in steps:
+        counts = step.counts if step.status == "succeeded" else _execute_step(context, step, len(steps))
+        made |= {name: value for name, value in counts.items() if not isinstance(value, dict)}
+    return made
+
+
+def _execute_step(context: RunContext, step: Run, of: int) -> dict[str, Any]:
+    """A step; how far it is shows in the whole run, too."""
+    number = step.step_number or 0
+
+    def report(name: str, done: int, total: int | None) -> None:
+        context._reach(name, (number + (min(done / total, 1.0) if total else 0.0)) / of)
+        if context.on_progress is not None:
+            context.on_progress(name, done, total)
+
+    part = RunContext(
+        context.settings, context.database, context.objects, step.run_id, step.parameters, report
+    )
+    context._reach(step.pipeline, number / of)
+    assert context._log is not None
+    with Hold(context.database, step.run_id) as hold, context._log.about(step.run_id):
+        return _recorded(part, step.pipeline, context._pipelines, hold)
+
+
+@contextmanager
+def _logged(context: RunContext) -> Iterator[None]:
+    """Keep what is logged meanwhile."""
+    with RunLog(context.database, context.run_id) as context._log:
+        yield
 
 
 def _recorded(
@@ -132,6 +186,7 @@ def _recorded(
 ) -> dict[str, Any]:
     """Call a pipeline between the records of its start and its end, with heartbeats in between."""
     log = get_logger()
+    context._pipelines = pipelines
     with structlog.contextvars.bound_contextvars(run_id=str(context.run_id), pipeline=name):
         with context.database.begin() as connection:
             run = runs.start(connection, context.run_id)
@@ -144,7 +199,9 @@ def _recorded(
             with context.database.begin() as connection:
                 runs.finish(connection, context.run_id, counts)
         except BaseException as error:
-            if log_failure:
+            if context._cancelled.is_set():
+                log.info("run.stopped")
+            elif log_failure:
                 expected = isinstance(error, MarqueeError)
                 log.error("run.failed", error=_one_line(error), exc_info=None if expected else error)
             _record_failure(context, error)

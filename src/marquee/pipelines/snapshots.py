@@ -19,6 +19,7 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
+from marquee.store.repositories import outbox
 
 __all__ = ["Snapshot", "read_snapshot", "snapshot_extent", "take_snapshot"]
 
@@ -56,6 +57,8 @@ def take_snapshot(database: Database, objects: ObjectStore) -> Snapshot:
     last = datetime.fromtimestamp(int(interactions.timestamps[-1]) / 1e6, UTC)
     manifest = {**keys, "rows": len(interactions), "last_event_at": last.isoformat()}
     stored = objects.put("snapshots", json.dumps(manifest, sort_keys=True).encode(), ".json")
+    with database.begin() as connection:
+        outbox.add(connection, [*keys.values(), stored.key])
     return Snapshot(stored.key, interactions, catalog, popularity)
 
 

@@ -24,6 +24,7 @@ from marquee.models import Recommender, model_class
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 from marquee.models.mlp import Mlp
+from marquee.pipelines.curves import Curves
 from marquee.pipelines.judging import judge_predictor
 from marquee.pipelines.run import RunContext
 from marquee.pipelines.snapshots import Snapshot, read_snapshot, take_snapshot
@@ -31,7 +32,7 @@ from marquee.recommend import SimilarItems
 from marquee.registry import Registry, TrackedRun, mirror_slots
 from marquee.store import bundles
 from marquee.store.bundles import BundleRef
-from marquee.store.repositories import deployments
+from marquee.store.repositories import deployments, outbox
 from marquee.telemetry import get_logger
 
 __all__ = ["train"]
@@ -74,7 +75,8 @@ def train(context: RunContext) -> dict[str, Any]:
     }
     with registry.run(name, parameters={**config.to_dict(), **facts}, tags=tags) as tracked:
         model = kind(config)
-        metrics = _fit(model, snapshot, context, tracked)
+        curves = Curves()
+        metrics = _fit(model, snapshot, _Reported(context, tracked, curves), context)
         tracked.log(metrics)
         bundle = bundles.publish(
             context.objects,
@@ -85,12 +87,14 @@ def train(context: RunContext) -> dict[str, Any]:
             snapshot=snapshot.key,
             code_version=code_version,
             similar=SimilarItems.fit(snapshot.interactions, snapshot.catalog),
+            curves=curves.to_list(),
         )
     registry.register(
         _mlflow_name(name), tracked.run_id, bundle_key=bundle.key, bundle_version=bundle.version
     )
     report = _judge_predictor(bundle, context)
     with context.database.begin() as connection:
+        outbox.add(connection, bundles.object_keys(context.objects, bundle.key))
         _deploy(connection, "challenger", bundle, context)
         if report is not None and report.passed:
             _deploy(connection, "predictor", bundle, context, report)
@@ -136,10 +140,8 @@ def _said(report: PredictorReport) -> str:
     return report.verdict if report.verdict == "passed" else f"refused: {' '.join(report.reasons)}"
 
 
-def _fit(
-    model: Recommender, snapshot: Snapshot, context: RunContext, tracked: TrackedRun
-) -> dict[str, float]:
-    """Fit, reporting to the run's row, the bars and the tracker at once; return the final metrics."""
+def _fit(model: Recommender, snapshot: Snapshot, progress: Progress, context: RunContext) -> dict[str, float]:
+    """Fit, and return the final metrics."""
     offered = {
         "item_popularity": _popularity(snapshot.popularity),
         "checkpoints": Checkpoints(_checkpoints(context)),
@@ -148,7 +150,7 @@ def _fit(
     model.fit(
         snapshot.interactions,
         snapshot.catalog,
-        progress=_Reported(context, tracked),
+        progress=progress,
         **{name: value for name, value in offered.items() if name in taken},
     )
     return {name: float(value) for name, value in getattr(model, "report", {}).items()}
@@ -188,11 +190,12 @@ def _mlflow_name(model: str) -> str:
 
 
 class _Reported(Progress):
-    """One report for three listeners: the run's row, the bars, the tracker."""
+    """One report for all listeners: the run's row, the bars, the tracker, the curves of the bundle."""
 
-    def __init__(self, context: RunContext, tracked: TrackedRun) -> None:
+    def __init__(self, context: RunContext, tracked: TrackedRun, curves: Curves) -> None:
         self._context = context
         self._tracked = tracked
+        self._curves = curves
         self._done, self._total, self._unit = 0, 0, "steps"
 
     def total(self, steps: int, unit: str) -> None:
@@ -202,6 +205,7 @@ class _Reported(Progress):
     def step(self, metrics: Mapping[str, float] | None = None) -> None:
         self._done += 1
         self._tracked.step(metrics)
+        self._curves.step(metrics)
         self._report()
 
     def _report(self) -> None:

@@ -27,14 +27,16 @@ from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
 from marquee.config import Settings
-from marquee.errors import StoreError, StoreUnavailableError
+from marquee.errors import NotFoundError, StoreError, StoreUnavailableError
 from marquee.jobs import QUEUE_NAME, Queue, requeue_stalled, task_name, worker_app
 from marquee.monitoring.canary import Watch
 from marquee.pipelines import PIPELINES
+from marquee.pipelines.courier import Courier
 from marquee.pipelines.run import RunContext, execute
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
-from marquee.store.repositories import runs
+from marquee.store.repositories import run_logs, runs
+from marquee.store.repositories.run_logs import Line
 from marquee.telemetry import configure_logs, get_logger
 
 __all__ = ["run_worker"]
@@ -43,6 +45,9 @@ ATTEMPTS = 3
 """Starts of a run whose child process dies each time, before it counts as failed."""
 GRACE_SECONDS = 5.0
 """How long a run may go on after the worker was told to stop; then it is put back in the queue."""
+CANCEL_SECONDS = 3.0
+"""How long a run may take to end by itself after it was cancelled; then its process is ended."""
+CANCEL_POLL_SECONDS = 0.5
 RETRY_SECONDS = 3
 POLL_SECONDS = 2.0
 WATCH_SECONDS = 1.0
@@ -110,7 +115,7 @@ def _register(
     async def task(run_id: str) -> None:
         process = _start(settings, pipeline, UUID(run_id), pipelines)
         try:
-            await _until_ended(process)
+            await _until_ended_or_cancelled(process, database, UUID(run_id))
         except asyncio.CancelledError:
             get_logger().info("worker.run_requeued", run_id=run_id, pipeline=pipeline)
             await asyncio.to_thread(_end, process)
@@ -119,8 +124,8 @@ def _register(
         process.close()
         if code == TRY_AGAIN:
             raise _TryAgainError
-        if code != 0:
-            await database.run(_record_death, UUID(run_id), code or 1)
+        if code != 0 and await database.run(_record_death, UUID(run_id), code or 1):
+            raise _TryAgainError
 
     app.task(name=task_name(pipeline), queue=QUEUE_NAME, retry=_RequeueOnly())(task)
 
@@ -145,6 +150,9 @@ async def _work(app: procrastinate.App, settings: Settings, database: Database, 
         asyncio.create_task(_watch_canaries(database)),
         asyncio.create_task(stop.wait()),
     ]
+    objects = ObjectStore.of(settings)
+    if objects.remote is not None:
+        tasks.append(asyncio.create_task(Courier(database, objects).deliver_forever()))
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
@@ -173,16 +181,19 @@ async def _watch_canaries(database: Database) -> None:
         await asyncio.sleep(WATCH_SECONDS)
 
 
-def _record_death(connection: Any, run_id: UUID, code: int) -> None:
-    """Fail a run whose child died again and again, or leave it for one more try."""
+def _record_death(connection: Any, run_id: UUID, code: int) -> bool:
+    """Fail a run whose child died again and again; whether to leave it for one more try."""
     run = runs.get(connection, run_id)
     if run.finished:
-        return
+        return False
     reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     get_logger().error("worker.child_died", run_id=str(run_id), reason=reason, attempt=run.attempts)
+    said = {"reason": reason, "attempt": run.attempts}
+    run_logs.append(connection, [Line(run_id, datetime.now(UTC), "error", "worker.child_died", said)])
     if run.attempts < ATTEMPTS:
-        raise _TryAgainError
+        return True
     runs.fail(connection, run_id, f"Its process died {run.attempts} times, the last time by {reason}.")
+    return False
 
 
 def _start(settings: Settings, pipeline: str, run_id: UUID, pipelines: Mapping[str, str]) -> SpawnProcess:
@@ -198,6 +209,33 @@ def _start(settings: Settings, pipeline: str, run_id: UUID, pipelines: Mapping[s
     return process
 
 
+async def _until_ended_or_cancelled(process: SpawnProcess, database: Database, run_id: UUID) -> None:
+    ended = asyncio.create_task(_until_ended(process))
+    cancelled = asyncio.create_task(_until_cancelled(database, run_id))
+    try:
+        await asyncio.wait([ended, cancelled], return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(ended), CANCEL_SECONDS)
+        if not ended.done():
+            get_logger().info("worker.cancelled_run_ended", run_id=str(run_id))
+            await asyncio.to_thread(_stop, process)
+        await ended
+    finally:
+        for task in (ended, cancelled):
+            task.cancel()
+        await asyncio.gather(ended, cancelled, return_exceptions=True)
+
+
+async def _until_cancelled(database: Database, run_id: UUID) -> None:
+    """A database that is away has nothing to say."""
+    while True:
+        await asyncio.sleep(CANCEL_POLL_SECONDS)
+        with suppress(StoreError, NotFoundError):
+            if (await database.run(runs.get, run_id)).status == "cancelled":
+                return
+
+
 async def _until_ended(process: SpawnProcess) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(process.sentinel, ended.set)
@@ -209,11 +247,15 @@ async def _until_ended(process: SpawnProcess) -> None:
 
 
 def _end(process: SpawnProcess) -> None:
+    _stop(process)
+    process.close()
+
+
+def _stop(process: SpawnProcess) -> None:
     process.terminate()
     process.join(GRACE_SECONDS)
     process.kill()
     process.join()
-    process.close()
 
 
 def _child(settings: Settings, pipeline: str, run_id: UUID, pipelines: Mapping[str, str]) -> None:
@@ -224,7 +266,7 @@ def _child(settings: Settings, pipeline: str, run_id: UUID, pipelines: Mapping[s
         with Database.open(settings) as database:
             with database.begin() as connection:
                 run = runs.get(connection, run_id)
-            objects = ObjectStore(settings.paths.objects)
+            objects = ObjectStore.of(settings)
             context = RunContext(settings, database, objects, run_id, run.parameters)
             try:
                 execute(context, pipeline, pipelines)

@@ -28,15 +28,26 @@ import pyarrow as pa
 from marquee import __version__
 from marquee.data.dataset import Catalog
 from marquee.data.vocabulary import Vocabulary
-from marquee.errors import IncompatibleBundleError, NotFoundError, StoreError
+from marquee.errors import IncompatibleBundleError, NotFoundError, StoreError, StoreUnavailableError
 from marquee.models import model_class
 from marquee.models.base import ModelState, Recommender
 from marquee.recommend.similar import SimilarItems
 from marquee.store.arrays import map_arrays, write_arrays
-from marquee.store.objects import ObjectStore, sha256_of, sync
+from marquee.store.disk import sha256_of, sync
+from marquee.store.objects import ObjectStore
 from marquee.store.stamps import once_for
 
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleRef", "find", "load", "publish", "published", "read_manifest"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Bundle",
+    "BundleRef",
+    "find",
+    "load",
+    "object_keys",
+    "publish",
+    "published",
+    "read_manifest",
+]
 
 FORMAT_VERSION = 1
 
@@ -44,7 +55,7 @@ _ARRAYS = "arrays.safetensors"
 _CARDS = "cards.arrow"
 _MANIFEST = "manifest.json"
 _SIMILAR = "similar"  # prefix of the arrays and key of the meta that are not the model's
-_UNDATED = ("created_at", "digest", "version")  # the manifest's fields that the digest leaves out
+_UNDATED = ("created_at", "digest", "version", "curves")  # what the digest leaves out: not what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,7 @@ def publish(
     snapshot: str,
     code_version: str,
     similar: SimilarItems | None = None,
+    curves: Sequence[Mapping[str, Any]] | None = None,
     created_at: datetime | None = None,
 ) -> BundleRef:
     """
@@ -152,6 +164,7 @@ def publish(
         snapshot: id of the data it was trained on.
         code_version: version of Marquee, with the commit where known.
         similar: the similar items of each item.
+        curves: what the training reported as it went on; see `marquee.pipelines.curves`.
         created_at: the bundle's date; default: now.
 
     Raises:
@@ -187,6 +200,8 @@ def publish(
         digest = _digest(body)
         version = f"{moment:%Y%m%dT%H%M%S.%fZ}-{digest[:12]}"
         manifest = {**body, "created_at": moment.isoformat(), "digest": digest, "version": version}
+        if curves is not None:
+            manifest["curves"] = [dict(curve) for curve in curves]
         encoded = _canonical(manifest)
         prefix = f"bundles/{_slug(model)}/{version}"
         for name in (_ARRAYS, _CARDS):
@@ -216,6 +231,13 @@ def read_manifest(store: ObjectStore, key: str) -> dict[str, Any]:
         IncompatibleBundleError: the manifest does not verify or is of another format version.
     """
     return _parse(_read_manifest(store, key), key)
+
+
+def object_keys(store: ObjectStore, key: str) -> list[str]:
+    """The objects of a bundle, the manifest last; raises like `read_manifest`."""
+    prefix = key.rpartition("/")[0]
+    files = read_manifest(store, key)["files"]
+    return [*(f"{prefix}/{entry['sha256']}.{name}" for name, entry in files.items()), key]
 
 
 def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
@@ -339,6 +361,8 @@ def _verify(folder: Path, key: str, fix: str, stamp: Path | None = None) -> dict
 def _read_manifest(store: ObjectStore, key: str) -> bytes:
     try:
         return store.get(key)
+    except StoreUnavailableError:
+        raise  # nothing is known of the bundle
     except StoreError as error:
         raise _refusal(_MANIFEST, key, error.message, error.fix) from error
 

@@ -3,6 +3,9 @@ Content-hashed blobs in a directory: raw files, snapshots, bundles.
 
 A key is `<prefix>/<sha256><suffix>`: the caller chooses the readable part, the content decides the rest.
 So an object never changes, writing it twice is success, and reading it proves that it is whole.
+
+Objects are written to the directory alone; the courier takes them to the archive. What is missing in the
+directory is fetched from there.
 """
 
 import fcntl
@@ -14,15 +17,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 
-from marquee.errors import NotFoundError, StoreError
+from marquee.config import Settings
+from marquee.errors import DamagedObjectError, NotFoundError, StoreError
+from marquee.store.disk import sha256_of, sync
+from marquee.store.remote import RemoteStore
 from marquee.telemetry import get_logger
 
-__all__ = ["ObjectRef", "ObjectStore", "sha256_of", "sync"]
+__all__ = ["ObjectRef", "ObjectStore"]
 
 # ASCII words only: what is a key here is also a key of S3, a URL path and a file name everywhere.
 _SEGMENT = re.compile(r"[A-Za-z0-9_=+@:,-][A-Za-z0-9._=+@:,-]*", re.ASCII)
@@ -54,10 +60,12 @@ class ObjectStore:
 
     Args:
         root: the directory; created when missing.
+        remote: the archive, asked for what is missing here.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, remote: RemoteStore | None = None) -> None:
         self.root = root.absolute()
+        self.remote = remote
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -68,6 +76,11 @@ class ObjectStore:
         self._store = obstore.store.LocalStore(self.root)
         self._durable: set[Path] = set()
         self._sweep()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The object directory of a home, with the archive where one is configured."""
+        return cls(settings.paths.objects, RemoteStore.open(settings.objects))
 
     def put(self, prefix: str, data: bytes | Path, suffix: str = "") -> ObjectRef:
         """
@@ -107,8 +120,9 @@ class ObjectStore:
         Raises:
             NotFoundError: no such object.
             StoreError: the content is not what was stored.
+            StoreUnavailableError: it is not here, and the archive cannot be reached.
         """
-        self._path(key)
+        self._present(key)
         try:
             content = bytes(obstore.get(self._store, key).bytes())
         except FileNotFoundError:
@@ -129,10 +143,9 @@ class ObjectStore:
         Raises:
             NotFoundError: no such object.
             StoreError: the content is not what was stored.
+            StoreUnavailableError: it is not here, and the archive cannot be reached.
         """
-        path = self._path(key)
-        if not path.is_file():
-            raise _missing(key, self.root)
+        path = self._present(key)
         if verify:
             try:
                 _check(key, sha256_of(path))
@@ -145,7 +158,7 @@ class ObjectStore:
         return self.local_path(key).open("rb")
 
     def list(self, prefix: str = "") -> Sequence[ObjectRef]:
-        """The objects below a prefix (whole path segments), by key."""
+        """The objects of the directory below a prefix (whole path segments), by key."""
         if prefix:
             _check_segments(prefix)
         return sorted(
@@ -163,6 +176,19 @@ class ObjectStore:
         if not _NAME.fullmatch(key.rpartition("/")[2]):
             raise ValueError(f"{key!r} is not an object key: its last part must begin with a SHA-256")
         return self.root / key
+
+    def _present(self, key: str) -> Path:
+        """The file of an object, fetched where it is missing; what was fetched has been verified."""
+        path = self._path(key)
+        if path.is_file():
+            return path
+        if self.remote is None:
+            raise _missing(key, self.root)
+        with self._writing():
+            size = self.remote.download(key, path, path.name[:64])
+            self._make_durable(path)
+        get_logger().info("objects.fetched", key=key, size=size)
+        return path
 
     def _create(self, key: str, view: memoryview, digest: str) -> None:
         try:
@@ -206,21 +232,6 @@ class ObjectStore:
             os.close(descriptor)
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def _content(data: bytes | Path) -> Iterator[memoryview]:
     if isinstance(data, bytes):
@@ -246,7 +257,7 @@ def _check_segments(key: str) -> None:
 
 def _check(key: str, digest: str) -> None:
     if not key.rpartition("/")[2].startswith(digest):
-        raise StoreError(
+        raise DamagedObjectError(
             f"The object {key} is damaged: its content has the SHA-256 {digest}.",
             fix="Restore this file from a backup, or delete it and run again the step that made it.",
         )

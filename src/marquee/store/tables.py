@@ -38,6 +38,7 @@ __all__ = [
     "api_keys",
     "deployments",
     "erasures",
+    "experiment_looks",
     "experiments",
     "impressions",
     "interactions",
@@ -50,6 +51,7 @@ __all__ = [
     "quarantine",
     "recommendation_batches",
     "recommendations",
+    "run_logs",
     "runs",
     "shadow_answers",
     "users",
@@ -246,6 +248,16 @@ experiments = Table(
     Index("experiments_running_idx", "status", unique=True, postgresql_where=text("status = 'running'")),
 )
 
+experiment_looks = Table(
+    "experiment_looks",
+    metadata,
+    _identity("look_id"),
+    Column("experiment_id", BigInteger, nullable=False),
+    _moment("measured_at", nullable=False),
+    Column("comparisons", JSONB, nullable=False),
+    Index("experiment_looks_experiment_id_measured_at_idx", "experiment_id", "measured_at"),
+)
+
 shadow_answers = Table(
     "shadow_answers",
     metadata,
@@ -318,6 +330,8 @@ runs = Table(
     _moment("started_at"),
     _moment("finished_at"),
     _moment("heartbeat_at"),
+    Column("parent_id", UUID(as_uuid=True)),  # of a step: the run that it is part of
+    Column("step_number", SmallInteger),
     _one_of("status", RUN_STATUSES),
     CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
     Index(
@@ -327,6 +341,19 @@ runs = Table(
         postgresql_where=text("status IN ('queued', 'running')"),
     ),
     Index("runs_created_at_idx", "created_at"),
+    Index("runs_parent_id_idx", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+)
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    _identity("line_id"),
+    Column("run_id", UUID(as_uuid=True), nullable=False),
+    _moment("logged_at", nullable=False),
+    Column("level", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("fields", JSONB, nullable=False, server_default=text("'{}'")),
+    Index("run_logs_run_id_line_id_idx", "run_id", "line_id"),
 )
 
 deployments = Table(

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from marquee.errors import IncompatibleBundleError, NotFoundError
+from marquee.errors import IncompatibleBundleError, NotFoundError, StoreUnavailableError
 from marquee.store import bundles
 from marquee.store.objects import ObjectStore
 from marquee.store.repositories import deployments
 from marquee.store.repositories.deployments import Deployment, Slot
 
-__all__ = ["Version", "list_versions"]
+__all__ = ["Details", "Version", "describe", "list_versions"]
 
 VERDICTS = ("passed", "refused", "waiting", "forced")
 
@@ -45,6 +45,55 @@ class Version:
     size_bytes: int | None
 
 
+@dataclass(frozen=True)
+class Details:
+    """
+    A trained model with how it came about.
+
+    Attributes:
+        version: as in the list.
+        report: of the gate the last time it was asked.
+        curves: what the training reported as it went on; None of a bundle that has none with it.
+        parameters: the hyper-parameters.
+        snapshot: the data that it was trained on; None where the bundle is gone, as `code_version`.
+        deployments: newest first.
+    """
+
+    version: Version
+    report: dict[str, Any] | None
+    curves: list[dict[str, Any]] | None
+    parameters: dict[str, Any]
+    snapshot: str | None
+    code_version: str | None
+    deployments: list[Deployment]
+
+
+def describe(connection: Connection, objects: ObjectStore, name: str) -> Details:
+    """
+    One version, with how it came about.
+
+    Args:
+        connection: to the deployments.
+        objects: where the bundles are.
+        name: of the version, as `deployments.of_version` takes it.
+
+    Raises:
+        NotFoundError: no such version.
+    """
+    rows = deployments.with_digest(connection, deployments.of_version(connection, name).digest)
+    manifest = _manifest(rows[-1], objects)
+    judged = _judged(rows)
+    return Details(
+        _version(rows, deployments.current_all(connection), manifest),
+        judged.gate_report if judged is not None else None,
+        manifest.get("curves"),
+        manifest.get("meta", {}).get("config", {}),
+        manifest.get("snapshot"),
+        manifest.get("code_version"),
+        rows,
+    )
+
+
 def list_versions(connection: Connection, objects: ObjectStore, *, limit: int | None = None) -> list[Version]:
     """
     The versions that were ever deployed in a slot, newest first.
@@ -59,18 +108,26 @@ def list_versions(connection: Connection, objects: ObjectStore, *, limit: int | 
     for one in deployments.every(connection):  # newest first
         by_version.setdefault((one.version, one.digest), []).append(one)
     newest = sorted(by_version.values(), key=lambda rows: rows[-1].deployment_id, reverse=True)
-    return [_version(rows, current, objects) for rows in newest[:limit]]
+    return [_version(rows, current, _manifest(rows[-1], objects)) for rows in newest[:limit]]
 
 
-def _version(rows: list[Deployment], current: dict[str, Deployment], objects: ObjectStore) -> Version:
-    first = rows[-1]
-    judged = next((one for one in rows if one.slot != "predictor" and one.verdict in VERDICTS), None)
+def _judged(rows: list[Deployment]) -> Deployment | None:
+    """The newest row that has a verdict of the gate, the predictor's own apart."""
+    return next((one for one in rows if one.slot != "predictor" and one.verdict in VERDICTS), None)
+
+
+def _manifest(deployment: Deployment, objects: ObjectStore) -> dict[str, Any]:
+    """What its bundle says of itself; next to nothing where that is gone, out of reach or damaged."""
+    try:
+        return bundles.read_manifest(objects, deployment.bundle)
+    except (NotFoundError, IncompatibleBundleError, StoreUnavailableError):
+        return {"metrics": {}, "files": None}
+
+
+def _version(rows: list[Deployment], current: dict[str, Deployment], manifest: dict[str, Any]) -> Version:
+    first, judged = rows[-1], _judged(rows)
     report: dict[str, Any] = (judged.gate_report if judged is not None else None) or {}
     figure = (report.get("ndcg_at_10") or {}).get("challenger", {}).get("mean")
-    try:
-        manifest = bundles.read_manifest(objects, first.bundle)
-    except (NotFoundError, IncompatibleBundleError):
-        manifest = {"metrics": {}, "files": None}
     files = manifest["files"]
     return Version(
         model=first.model,

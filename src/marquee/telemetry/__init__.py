@@ -1,5 +1,5 @@
 """Logs and metrics. `telemetry.metrics` is imported by its own name: commands start without it."""
 
-from marquee.telemetry.logs import configure_logs, get_logger, log_request
+from marquee.telemetry.logs import begin_request, configure_logs, get_logger, log_request, note
 
-__all__ = ["configure_logs", "get_logger", "log_request"]
+__all__ = ["begin_request", "configure_logs", "get_logger", "log_request", "note"]

@@ -99,6 +99,20 @@ JOURNAL_DROPPED = Counter(
 )
 JOURNAL_SECONDS = Histogram("marquee_journal_flush_seconds", "Time of one flush.", buckets=QUICK)
 
+# Archive
+
+OUTBOX_WAITING = Gauge(
+    "marquee_outbox_waiting_objects", "Objects that wait for the archive.", multiprocess_mode="livemax"
+)
+OUTBOX_OLDEST_SECONDS = Gauge(
+    "marquee_outbox_oldest_age_seconds",
+    "For how long the object has waited that has waited longest.",
+    multiprocess_mode="livemax",
+)
+OUTBOX_DELIVERED = Counter("marquee_outbox_delivered_total", "Objects that have reached the archive.")
+OUTBOX_DELIVERED_BYTES = Counter("marquee_outbox_delivered_bytes_total", "Their bytes.")
+OUTBOX_FAILURES = Counter("marquee_outbox_failures_total", "Deliveries of an object that failed.")
+
 # What is known of users
 
 USER_CACHE = Counter("marquee_users_cache_lookups_total", "Look-ups of users.", ["result"])

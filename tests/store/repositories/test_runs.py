@@ -64,3 +64,27 @@ def test_silent_run_is_stale_and_can_be_taken_up_again(database: Database):
         assert again.attempts == 2
         assert again.started_at == run.started_at
         assert runs.stale(connection, silent_seconds=10) == []
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_end_of_a_run_is_that_of_its_unfinished_steps(database: Database, status: str):
+    with database.begin() as connection:
+        whole = runs.create(connection, "pipeline")
+        made = [
+            runs.create(connection, name, parent_id=whole.run_id, step_number=number)
+            for number, name in enumerate(("prepare", "train", "infer"))
+        ]
+        other = runs.create(connection, "promote")
+        for step in made[:2]:
+            runs.start(connection, step.run_id)
+        runs.finish(connection, made[0].run_id)
+        runs.fail(connection, whole.run_id, "so it ended", status=status)
+        steps = runs.steps(connection, [whole.run_id, other.run_id])
+        assert [(step.pipeline, step.status) for step in steps.pop(whole.run_id)] == [
+            ("prepare", "succeeded"),
+            ("train", status),
+            ("infer", "cancelled"),
+        ]
+        assert steps == {}
+        assert not runs.get(connection, other.run_id).finished
+        assert {run.run_id for run in runs.recent(connection)} == {other.run_id, whole.run_id}

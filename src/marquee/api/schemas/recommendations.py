@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from marquee.api.schemas.service import BUNDLE, shown
+from marquee.api.schemas.service import BUNDLE, ShownIn, shown
 
 __all__ = [
     "BatchRequest",
@@ -166,6 +166,7 @@ class ListOptions(BaseModel):
     ] = []
     diversity: Annotated[float, Field(ge=0, le=1, description="0: the best; 1: as varied as can be.")] = 0.0
     explain: Annotated[bool, Field(description="Say of each film why it is listed.")] = False
+    lang: ShownIn = None
 
 
 class SessionEvent(BaseModel):

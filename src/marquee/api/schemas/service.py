@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "LANGUAGE",
     "AvailableContentIds",
     "AvailableContents",
     "Content",
@@ -22,11 +23,23 @@ __all__ = [
     "RunList",
     "RunResult",
     "RunStatus",
+    "RunStep",
+    "ShownIn",
     "TrainRequest",
     "shown",
 ]
 
 ContentId = Annotated[int, Field(description="TMDB id of the film.")]
+LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+"""A language tag, such as `ko` or `pt-BR`."""
+ShownIn = Annotated[
+    str | None,
+    Field(
+        pattern=LANGUAGE,
+        max_length=35,
+        description="Language of titles and overviews, such as `ko`, where there is such a text.",
+    ),
+]
 
 
 CONTENT = {
@@ -49,6 +62,7 @@ RUN = {
     "created_at": "2026-11-22T10:15:00Z",
     "started_at": "2026-11-22T10:15:01Z",
     "finished_at": None,
+    "steps": [],
 }
 BUNDLE = "mlp/20261122T101500.000000Z-3f2a9c0d1e2b"
 
@@ -158,6 +172,7 @@ class PredictRequest(BaseModel):
     rating: Annotated[float, Field(ge=0, le=10, strict=True)]
     popularity: Annotated[float, Field(ge=0, le=1e9, strict=True)]
     k: Annotated[int, Field(ge=1, le=100, strict=True, description="How many films to return.")] = 10
+    lang: ShownIn = None
 
 
 class PredictResponse(BaseModel):
@@ -195,6 +210,17 @@ class RunAccepted(BaseModel):
     location: str
 
 
+class RunStep(BaseModel):
+    """A part of a run of several."""
+
+    name: str = Field(description="Its pipeline.")
+    run_id: UUID = Field(description="It is a run, too.")
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: float | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
 class RunStatus(BaseModel):
     """A pipeline run."""
 
@@ -212,6 +238,7 @@ class RunStatus(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    steps: list[RunStep] = Field([], description="Of a run of several steps, in their order.")
 
 
 class RunList(BaseModel):

@@ -1,12 +1,12 @@
 """Bodies of sessions."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from marquee.api.schemas.service import shown
 
-__all__ = ["PlayRequest", "Visitor"]
+__all__ = ["PlayRequest", "SessionState", "Visitor"]
 
 
 class PlayRequest(BaseModel):
@@ -25,3 +25,13 @@ class Visitor(BaseModel):
     model_config = shown({"user_id": 4503599627370497})
 
     user_id: int = Field(description="What `/v1/users/{user_id}` and `POST /v1/events` take.")
+
+
+class SessionState(BaseModel):
+    """Who asks."""
+
+    model_config = shown({"user_id": 4503599627370497, "role": "visitor", "demo": False})
+
+    user_id: int | None = Field(description="That the cookie names; null without one.")
+    role: Literal["anonymous", "visitor", "viewer", "service", "operator"]
+    demo: bool = Field(description="Whether anybody may play a virtual user.")

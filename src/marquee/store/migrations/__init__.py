@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "alembic_config", "upgrade"]
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision, known without importing Alembic: opening a database that is at head stays fast."""
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, insert, select, text
+from sqlalchemy import Connection, Select, insert, or_, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from marquee.errors import NoChampionError, NotFoundError, RegistryError
@@ -37,6 +37,7 @@ __all__ = [
     "of_version",
     "previous",
     "roll_back",
+    "with_digest",
 ]
 
 Slot = Literal["predictor", "champion", "challenger", "shadow"]
@@ -146,7 +147,8 @@ def of_version(connection: Connection, version: str) -> Deployment:
     The newest deployment of a version, in whatever slot.
 
     Args:
-        version: as `publish` named it, with or without the model before it (`ease/2026…`).
+        version: as `publish` named it, with or without the model before it (`ease/2026…`), or the key of
+            its bundle.
 
     Raises:
         NotFoundError: no such version.
@@ -154,7 +156,7 @@ def of_version(connection: Connection, version: str) -> Deployment:
     wanted = version.rpartition("/")[2]
     query = (
         select(deployments)
-        .where(deployments.c.version == wanted)
+        .where(or_(deployments.c.version == wanted, deployments.c.bundle == version))
         .order_by(deployments.c.deployment_id.desc())
         .limit(1)
     )
@@ -162,6 +164,13 @@ def of_version(connection: Connection, version: str) -> Deployment:
     if row is None or not wanted:
         raise NotFoundError(f"There is no version {version!r}.", fix="`marquee models` lists the versions.")
     return Deployment(**row._mapping)
+
+
+def with_digest(connection: Connection, digest: str) -> list[Deployment]:
+    """All deployments of a bundle, newest first."""
+    query = select(deployments).where(deployments.c.digest == digest)
+    query = query.order_by(deployments.c.deployment_id.desc())
+    return [Deployment(**row._mapping) for row in connection.execute(query)]
 
 
 def every(connection: Connection) -> list[Deployment]:

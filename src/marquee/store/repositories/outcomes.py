@@ -31,6 +31,7 @@ __all__ = [
     "health",
     "logged",
     "measures",
+    "moments_sql",
 ]
 
 Metric = Literal["hit_rate", "click_rate", "watch_share"]
@@ -58,7 +59,8 @@ _HEALTH: Final = text(
 )
 
 
-def _moments(name: str, y: str, x: str) -> str:
+def moments_sql(name: str, y: str, x: str) -> str:
+    """SQL of the moments of a ratio y / x, as columns that begin with a name."""
     parts = {
         "n": "count(*)",
         "active": f"sum(sign({y}))",
@@ -141,7 +143,7 @@ _MEASURES: Final = text(
         CASE WHEN grouping(has_history) = 1 THEN 'all' WHEN has_history THEN 'history' ELSE 'new' END
             AS slice,
         count(*) AS users, sum(answers) AS answers, sum(viewed) AS viewed,
-        {", ".join(_moments(name, y, x) for name, (y, x) in METRICS.items())}
+        {", ".join(moments_sql(name, y, x) for name, (y, x) in METRICS.items())}
     FROM units
     GROUP BY GROUPING SETS ((arm), (arm, has_history))
     """

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from marquee.store.tables import quarantine
 
-__all__ = ["QuarantinedRow", "append", "counts", "recent"]
+__all__ = ["QuarantinedRow", "Reason", "append", "counts", "reasons", "recent"]
 
 ROWS_PER_STATEMENT = 5_000
 
@@ -28,6 +28,16 @@ class QuarantinedRow:
     content: dict[str, Any]
     run_id: UUID | None
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why rows of a source were rejected, how many, and when the newest of them was."""
+
+    source: str
+    reason: str
+    count: int
+    newest_at: datetime
 
 
 def append(
@@ -75,10 +85,42 @@ def counts(connection: Connection) -> dict[tuple[str, str], int]:
     return {(source, reason): count for source, reason, count in connection.execute(query)}
 
 
-def recent(connection: Connection, *, source: str | None = None, limit: int = 20) -> list[QuarantinedRow]:
-    """The newest rejected rows, newest first, of one source or of all."""
+def reasons(connection: Connection) -> list[Reason]:
+    """Rows kept by source and reason, the most first."""
+    query = (
+        select(
+            quarantine.c.source,
+            quarantine.c.reason,
+            func.count().label("count"),
+            func.max(quarantine.c.created_at).label("newest_at"),
+        )
+        .group_by(quarantine.c.source, quarantine.c.reason)
+        .order_by(func.count().desc(), quarantine.c.source, quarantine.c.reason)
+    )
+    return [Reason(**row._mapping) for row in connection.execute(query)]
+
+
+def recent(
+    connection: Connection,
+    *,
+    source: str | None = None,
+    reason: str | None = None,
+    before: int | None = None,
+    limit: int = 20,
+) -> list[QuarantinedRow]:
+    """
+    The newest rejected rows, newest first.
+
+    Args:
+        source, reason: only those of it.
+        before: only those that were there before the row of this id.
+    """
     columns = [column for column in quarantine.c if column.name != "digest"]
     query = select(*columns).order_by(quarantine.c.quarantine_id.desc()).limit(limit)
     if source is not None:
         query = query.where(quarantine.c.source == source)
+    if reason is not None:
+        query = query.where(quarantine.c.reason == reason)
+    if before is not None:
+        query = query.where(quarantine.c.quarantine_id < before)
     return [QuarantinedRow(**row._mapping) for row in connection.execute(query)]

@@ -1,18 +1,35 @@
-"""Pipeline runs: at most one unfinished run of each pipeline."""
+"""
+Pipeline runs: at most one unfinished run of each pipeline.
 
-from collections.abc import Mapping
+A run may be a step of another, its parent: whatever ends the parent ends its unfinished steps.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Select, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from marquee.errors import ConflictError, NotFoundError
 from marquee.store.tables import runs
 
-__all__ = ["Run", "create", "fail", "finish", "get", "heartbeat", "recent", "stale", "start", "unfinished"]
+__all__ = [
+    "Run",
+    "create",
+    "fail",
+    "finish",
+    "get",
+    "heartbeat",
+    "hold",
+    "recent",
+    "stale",
+    "start",
+    "steps",
+    "unfinished",
+]
 
 UNFINISHED = ("queued", "running")
 
@@ -27,6 +44,7 @@ class Run:
         step: what it is doing, in words.
         progress: 0–1, None where unknown.
         attempts: how often it was started; more than one after a crash.
+        parent_id, step_number: the run that this is a step of, and its place there; None of a whole run.
     """
 
     run_id: UUID
@@ -42,6 +60,8 @@ class Run:
     started_at: datetime | None
     finished_at: datetime | None
     heartbeat_at: datetime | None
+    parent_id: UUID | None = None
+    step_number: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -55,16 +75,27 @@ def create(
     parameters: Mapping[str, Any] | None = None,
     *,
     run_id: UUID | None = None,
+    parent_id: UUID | None = None,
+    step_number: int | None = None,
 ) -> Run:
     """
     Queue a run.
+
+    Args:
+        parent_id, step_number: of a step of another run.
 
     Raises:
         ConflictError: a run of the same pipeline is unfinished; it carries that run's id.
     """
     statement = (
         upsert(runs)
-        .values(run_id=run_id or uuid4(), pipeline=pipeline, parameters=dict(parameters or {}))
+        .values(
+            run_id=run_id or uuid4(),
+            pipeline=pipeline,
+            parameters=dict(parameters or {}),
+            parent_id=parent_id,
+            step_number=step_number,
+        )
         .on_conflict_do_nothing(index_elements=["pipeline"], index_where=runs.c.status.in_(UNFINISHED))
         .returning(*runs.c)
     )
@@ -141,9 +172,19 @@ def fail(connection: Connection, run_id: UUID, error: str, *, status: str = "fai
     """
     Mark a run as failed (or `cancelled`), with the error in one line.
 
-    A run that is finished already stays as it is.
+    So ends the step that was running; those that had not begun are cancelled. What is finished already
+    stays as it is.
     """
     _end(connection, run_id, status=status, error=error)
+    connection.execute(
+        update(runs)
+        .where(runs.c.parent_id == run_id, runs.c.status.in_(UNFINISHED))
+        .values(
+            finished_at=func.clock_timestamp(),
+            status=case((runs.c.status == "running", status), else_="cancelled"),
+            error=error,
+        )
+    )
 
 
 def get(connection: Connection, run_id: UUID) -> Run:
@@ -153,18 +194,33 @@ def get(connection: Connection, run_id: UUID) -> Run:
     Raises:
         NotFoundError: no such run.
     """
-    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
-    if row is None:
-        raise NotFoundError(f"There is no run {run_id}.", fix="`marquee runs` lists the runs.")
-    return Run(**row._mapping)
+    return _only(connection, select(runs).where(runs.c.run_id == run_id), run_id)
+
+
+def hold(connection: Connection, run_id: UUID) -> Run:
+    """
+    One run, which nobody else changes until the transaction ends.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    return _only(connection, select(runs).where(runs.c.run_id == run_id).with_for_update(), run_id)
+
+
+def steps(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, list[Run]]:
+    """The steps of runs, in their order; runs of one step are left out."""
+    made: dict[UUID, list[Run]] = {}
+    query = select(runs).where(runs.c.parent_id.in_(run_ids)).order_by(runs.c.step_number)
+    for row in connection.execute(query):
+        made.setdefault(row.parent_id, []).append(Run(**row._mapping))
+    return made
 
 
 def recent(connection: Connection, *, limit: int = 20, pipeline: str | None = None) -> list[Run]:
-    """The newest runs, newest first, of one pipeline or of all."""
+    """The newest runs, newest first: whole runs, or those of one pipeline, steps of others among them."""
     query = select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit)
-    if pipeline is not None:
-        query = query.where(runs.c.pipeline == pipeline)
-    return [Run(**row._mapping) for row in connection.execute(query)]
+    wanted = runs.c.parent_id.is_(None) if pipeline is None else runs.c.pipeline == pipeline
+    return [Run(**row._mapping) for row in connection.execute(query.where(wanted))]
 
 
 def unfinished(connection: Connection, pipeline: str) -> Run | None:
@@ -180,6 +236,13 @@ def stale(connection: Connection, *, silent_seconds: float) -> list[Run]:
     silent = func.clock_timestamp() - runs.c.heartbeat_at > timedelta(seconds=silent_seconds)
     query = select(runs).where(runs.c.status == "running", silent).order_by(runs.c.created_at)
     return [Run(**row._mapping) for row in connection.execute(query)]
+
+
+def _only(connection: Connection, query: Select[Any], run_id: UUID) -> Run:
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no run {run_id}.", fix="`marquee runs` lists the runs.")
+    return Run(**row._mapping)
 
 
 def _end(connection: Connection, run_id: UUID, **values: Any) -> None:

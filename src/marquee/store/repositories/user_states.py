@@ -8,7 +8,7 @@ the client would spend more on decoding than the server on reading.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from sys import intern
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +72,19 @@ CODES: Final = np.array(
 """Event codes by the first letter of their names."""
 
 
-class Precomputed(NamedTuple):
-    """A user's list of the current batch, best first."""
+@dataclass(eq=False, slots=True)
+class Precomputed:
+    """
+    A user's list of the current batch, best first.
+
+    Attributes:
+        shown: for whoever shows the list, to keep what is true of it for as long as the state is.
+    """
 
     item_ids: Ids
     scores: Vector
     bundle: str
+    shown: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

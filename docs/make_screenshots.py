@@ -1,0 +1,211 @@
+"""
+Takes the pictures docs/images/site-*.png of the running site: `make screenshots`.
+
+Starts Marquee on a home of its own and lets some people watch films, so that every view has something to show.
+Posters are the drawn cards, as the browser reaches nothing but this machine: pictures are the same wherever
+they are taken.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+IMAGES = Path(__file__).parent / "images"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+MOST_BYTES = 150_000
+COLOURS = (256, 128, 64, 32)
+VIEWER = 12
+WORKER_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A view and how it is looked at."""
+
+    name: str
+    path: str
+    theme: Literal["light", "dark"] = "dark"
+    locale: str = "en-US"
+    width: int = 1280
+    height: int = 800
+
+
+def pictures(ids: dict[str, str]) -> list[Picture]:
+    """All of them, the console's with the ids of what is looked at."""
+    return [
+        Picture("home", "/"),
+        Picture("home-light", "/", "light"),
+        Picture("home-ko", "/", locale="ko-KR"),
+        Picture("home-phone", "/", width=390, height=844),
+        Picture("film", "/films/27205"),
+        Picture("film-phone-ko", "/films/27205", "light", "ko-KR", 390, 844),
+        Picture("welcome", "/welcome"),
+        Picture("search", "/search?q=the", "light"),
+        Picture("predictor", "/predictor"),
+        Picture("profile", "/me", "light"),
+        Picture("ops", "/ops"),
+        Picture("ops-light", "/ops", "light"),
+        Picture("ops-runs", "/ops/runs"),
+        Picture("ops-run", f"/ops/runs/{ids['run']}"),
+        Picture("ops-data", "/ops/data", "light"),
+        Picture("ops-catalogue", "/ops/catalogue", "light"),
+        Picture("ops-models", "/ops/models"),
+        Picture("ops-model", f"/ops/models/{ids['version']}"),
+        Picture("ops-compare", f"/ops/models/compare?a={ids['version']}&b={ids['other']}&user=1"),
+        Picture("ops-experiment", f"/ops/experiments/{ids['experiment']}"),
+        Picture("ops-person", "/ops/people/1", "light"),
+    ]
+
+
+def main() -> None:
+    """Start Marquee, let it be used, take the pictures."""
+    path = os.environ.get("MARQUEE_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        sys.exit(f"needs a browser: {', '.join(BROWSERS)}, or MARQUEE_TEST_BROWSER")
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "marquee.cli", "up"],
+            env={**kept, "MARQUEE_HOME": f"{folder}/home", "MARQUEE_PORT": str(port), "MARQUEE_DEMO": "true"},
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with httpx.Client(base_url=url, trust_env=False, timeout=WORKER_SECONDS) as client:
+                while not _is_well(client):
+                    if process.poll() is not None:
+                        sys.exit(f"marquee up ended with {process.returncode}")
+                    time.sleep(0.1)
+                ids = used(client)
+            browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
+            take(browser, url, pictures(ids))
+            browser.close()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+def used(client: httpx.Client) -> dict[str, str]:
+    """Let models be trained and compared, and people watch films; the ids of what to look at."""
+    for model in ("item_knn", "ease"):
+        _asked(client, "POST", "/run/train", {"model_name": model})
+    _asked(client, "POST", "/v1/models/promote", {})
+    run = _asked(client, "POST", "/run/pipeline?wait=false", {"model_name": "mlp"})["run_id"]
+    while _asked(client, "GET", f"/v1/runs/{run}")["status"] in ("queued", "running"):
+        time.sleep(0.2)
+    versions = _asked(client, "GET", "/v1/models?limit=20")["models"]
+    champion = next(version for version in versions if "champion" in version["slots"])
+    other = next(version for version in versions if version["model"] == "item_knn")
+    experiment = _asked(
+        client,
+        "POST",
+        "/v1/experiments",
+        {
+            "name": "neighbours or a linear model",
+            "arms": [{"version": "champion", "share": 0.5}, {"version": other["version"], "share": 0.5}],
+            "reason": "do people like lists of near neighbours as much?",
+        },
+    )
+    users = [user["user_id"] for user in _asked(client, "GET", "/v1/users?limit=60")["users"]]
+    for user in users:
+        _watch(client, user)
+    for item in _asked(client, "GET", "/v1/items?limit=3")["items"][1:]:
+        _asked(client, "PATCH", f"/v1/items/{item['item_id']}", {"pin": True})
+    return {
+        "run": run,
+        "version": champion["version"],
+        "other": other["version"],
+        "experiment": str(experiment["experiment_id"]),
+    }
+
+
+def take(browser: Browser, url: str, wanted: list[Picture]) -> None:
+    """Take pictures and write those that have changed."""
+    IMAGES.mkdir(exist_ok=True)
+    for picture in wanted:
+        context = browser.new_context(
+            base_url=url,
+            viewport={"width": picture.width, "height": picture.height},
+            locale=picture.locale,
+            timezone_id="UTC",
+            color_scheme=picture.theme,
+            reduced_motion="reduce",
+        )
+        context.request.post("/v1/session", data={"user_id": VIEWER})
+        page = context.new_page()
+        page.goto(picture.path, wait_until="networkidle")
+        _settle(page)
+        png = page.screenshot(animations="disabled", caret="hide")
+        context.close()
+        file = IMAGES / f"site-{picture.name}.png"
+        file.write_bytes(small(png))
+
+
+def small(png: bytes) -> bytes:
+    """The same picture in as many colours as fit the size."""
+    image = Image.open(BytesIO(png)).convert("RGB")
+    for colours in COLOURS:
+        out = BytesIO()
+        reduced = image.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        reduced.save(out, "PNG", optimize=True)
+        if out.tell() <= MOST_BYTES:
+            break
+    return out.getvalue()
+
+
+def _settle(page: Page) -> None:
+    expect(page.get_by_role("heading", level=1)).not_to_be_empty()
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+
+
+def _watch(client: httpx.Client, user: int) -> None:
+    shown = _asked(client, "GET", f"/v1/users/{user}/recommendations?k=10")
+    events: list[dict[str, Any]] = [{"event": "view", "user_id": user, "request_id": shown["request_id"]}]
+    # Some find what they like at the top, some further below, some nothing.
+    for place in range(user % 4):
+        film = shown["items"][3 * place % len(shown["items"])]["item_id"]
+        joined = {"user_id": user, "item_id": film, "request_id": shown["request_id"]}
+        events += [{"event": "click", **joined}, {"event": "watch", "watch_seconds": 5400, **joined}]
+    _asked(client, "POST", "/v1/events", {"events": events})
+
+
+def _asked(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    answer = client.request(method, path, **({} if body is None else {"json": body}))
+    if answer.is_error:
+        sys.exit(f"{method} {path}: {answer.status_code} {answer.text}")
+    return answer.json()
+
+
+def _is_well(client: httpx.Client) -> bool:
+    try:
+        return bool(client.get("/health").json()["status"] == "ok")
+    except httpx.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+/** Keys of the console's answers. All begin with `ops`, so that signing out forgets them at once. */
+export const opsKeys = {
+  all: ["ops"] as const,
+  session: ["ops", "session"] as const,
+  overview: ["ops", "overview"] as const,
+  runs: ["ops", "runs"] as const,
+  runList: (pipeline: string) => ["ops", "runs", "list", pipeline] as const,
+  run: (runId: string) => ["ops", "runs", "one", runId] as const,
+  logs: (runId: string) => ["ops", "runs", "logs", runId] as const,
+  catalogue: ["ops", "catalogue"] as const,
+  items: (query: string, lang: string) => ["ops", "catalogue", "items", query, lang] as const,
+  item: (itemId: number, lang: string) => ["ops", "catalogue", "item", itemId, lang] as const,
+  outcomes: (hours: number) => ["ops", "outcomes", hours] as const,
+  quarantineSummary: ["ops", "quarantine", "summary"] as const,
+  quarantine: (filter: object) => ["ops", "quarantine", "rows", filter] as const,
+  models: ["ops", "models"] as const,
+  model: (version: string) => ["ops", "models", "one", version] as const,
+  preview: (version: string, userId: number, lang: string) =>
+    ["ops", "models", "preview", version, userId, lang] as const,
+  experiments: ["ops", "experiments"] as const,
+  experiment: (id: number) => ["ops", "experiments", "one", id] as const,
+  looks: (id: number) => ["ops", "experiments", "looks", id] as const,
+  people: (kind: string) => ["ops", "people", "list", kind] as const,
+  person: (userId: number) => ["ops", "people", "one", userId] as const,
+  history: (userId: number, lang: string) => ["ops", "people", "history", userId, lang] as const,
+};
