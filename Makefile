@@ -104,9 +104,9 @@ client: $(MODULES) ## make the site's API client from the OpenAPI document
 	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
 	@$(NPM) run --silent client -- ../$(VENV)/openapi.json
 
-check: lint $(MODULES) ## lint, types and the fast tests, in about three minutes
+check: lint $(MODULES) ## lint, types and the tests that need no database or server, in about two minutes
 	$(NPM) test
-	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser" $(TESTS)
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser and not integration" $(TESTS)
 
 test: lint web ## everything: lint, types and all tests
 	$(NPM) test

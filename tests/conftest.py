@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -60,7 +61,6 @@ def _clean_environment() -> Iterator[None]:
             if name.startswith(("MARQUEE_", "AWS_")) and name not in OF_TESTS:
                 patch.delenv(name)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
 
 
@@ -153,12 +153,17 @@ class Swift:
         )
         self._command = [python, REPOSITORY / "tests/swift_server.py", folder, self.port, clock_offset]
         self._process: subprocess.Popen[str] | None = None
+        self._changing = threading.Lock()  # who kills it may be another thread than who starts it again
 
     def start(self) -> None:
         """Start it, or start it again."""
-        with (self.folder / "log").open("a") as log:
+        with self._changing, (self.folder / "log").open("a") as log:
             self._process = subprocess.Popen(
-                [*map(str, self._command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                [*map(str, self._command)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
@@ -167,12 +172,13 @@ class Swift:
 
     def kill(self) -> None:
         """End it as a power cut does."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
+        with self._changing:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
 
     def store(self, bucket: str) -> obstore.store.S3Store:
         """A bucket as any S3 client sees it."""
@@ -233,3 +239,13 @@ def swift(swift_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server.start()
     yield server
     server.kill()
+
+
+REAL_PARTS = {"postgres", "server_url", "swift", "make_swift"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for a real part is an integration test; `make check` leaves those to `make test`."""
+    for item in items:
+        if REAL_PARTS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)

@@ -27,7 +27,7 @@ def test_every_class_is_exported():
     assert errors.__all__ == sorted(errors.__all__)
 
 
-@pytest.mark.parametrize("cls", [cls for cls in classes if cls is not ConflictError])
+@pytest.mark.parametrize("cls", [cls for cls in classes if not issubclass(cls, ConflictError)])
 def test_message_is_followed_by_the_fix(cls):
     error = cls("No film 7.", fix="Run `marquee ingest sample`.")
     assert str(error) == "No film 7. Run `marquee ingest sample`."

@@ -46,6 +46,8 @@ export default defineConfig({
   preview: { host: "127.0.0.1", proxy },
   test: {
     environment: "jsdom",
+    // On a machine that is busy with other tests.
+    testTimeout: 30_000,
     setupFiles: ["src/test/setup.ts"],
     include: ["src/**/*.test.{ts,tsx}"],
     css: { modules: { classNameStrategy: "non-scoped" } },

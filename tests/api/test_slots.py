@@ -201,8 +201,12 @@ async def test_process_starts_and_answers_while_the_database_is_away(deployed, s
 async def test_emptied_slot_serves_nothing(deployed, client, services, database):
     with database.begin() as connection:
         deployments.clear(connection, "champion", deployed_by="test", reason="test")
-    await services.probe()
-    assert (await health(client))["champion"] is None
+
+    async def emptied():
+        await services.probe()
+        return (await health(client))["champion"] is None
+
+    await eventually(emptied)
 
 
 async def test_predictor_is_prepared_for_lists_only_where_it_may_stand_in(

@@ -36,9 +36,10 @@ export function useLikeAll() {
       }));
       await body(api().POST("/v1/events", { body: { events } }));
     },
-    onSuccess: async (_, { picked }) => {
+    onSuccess: (_, { picked }) => {
       for (const [itemId, like] of picked) putFeedback(itemId, { keys: { like } });
-      await client.invalidateQueries({ queryKey: keys.personal });
+      // Not waited for: whoever comes next sees the new rows arrive.
+      void client.invalidateQueries({ queryKey: keys.personal });
     },
   });
 }

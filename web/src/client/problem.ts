@@ -58,7 +58,7 @@ export async function problemOf(answer: Response): Promise<Problem> {
   );
 }
 
-export function unreachable(requestId: string): Problem {
+export function unreachable(requestId: string | null = null): Problem {
   return new Problem(
     { type: "/problems/unreachable", title: "Unreachable", status: 0, detail: "" },
     requestId,

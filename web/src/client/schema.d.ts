@@ -374,7 +374,7 @@ export interface paths {
          * Become a visitor
          * @description A new visitor gets a new user; one who comes back stays who they are.
          *
-         *     In demo mode the body may name a virtual user to play.
+         *     In demo mode the body may name a virtual user to play; without a body the visitor is themselves again.
          */
         post: operations["start_session"];
         delete?: never;

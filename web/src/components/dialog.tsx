@@ -52,6 +52,11 @@ function Modal({ open, onClose, title, hideTitle, children, footer, width, kind 
       data-kind={kind}
       style={width === undefined ? undefined : { inlineSize: `min(${width}, 100%)` }}
       aria-labelledby={titleId}
+      onCancel={(event) => {
+        // Whoever opened it closes it: it stays until it is told to go.
+        event.preventDefault();
+        onClose();
+      }}
       onClose={onClose}
       onClick={(event) => {
         if (event.target === ref.current) onClose();

@@ -59,8 +59,8 @@ function useRevokedKey() {
     () =>
       client.getQueryCache().subscribe((event) => {
         if (event.type !== "updated" || event.action.type !== "error") return;
-        const [area, name] = event.query.queryKey;
-        const { error } = event.action;
+        const [area, name] = event.query.queryKey as readonly unknown[];
+        const error: unknown = event.action.error;
         if (area === "ops" && name !== "session" && error instanceof Problem && error.status === 401)
           void client.invalidateQueries({ queryKey: opsKeys.session });
       }),

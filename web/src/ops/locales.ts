@@ -40,5 +40,10 @@ export const words = {
 };
 
 // Loaded with the console's chunk, so that viewers do not carry its words.
-i18next.addResourceBundle("en", "ops", words.en);
-i18next.addResourceBundle("ko", "ops", words.ko);
+if (i18next.isInitialized) addWords();
+i18next.on("initialized", addWords);
+
+function addWords() {
+  i18next.addResourceBundle("en", "ops", words.en);
+  i18next.addResourceBundle("ko", "ops", words.ko);
+}

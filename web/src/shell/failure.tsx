@@ -1,13 +1,23 @@
+import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useRouteError } from "react-router";
+import { answers } from "../client/api";
+import { unreachable } from "../client/problem";
 import { Button, ButtonLink } from "../components/button";
-import { EmptyState } from "../components/states";
+import { EmptyState, ErrorState } from "../components/states";
+import { markUnreachable, useReachable } from "../state/online";
 import { Page } from "./page";
 
 /** Shown in place of a page that threw. */
 export function Failure() {
   const { t } = useTranslation();
   const error = useRouteError();
+  if (useAway())
+    return (
+      <Page title={t("error.title")} hideTitle>
+        <ErrorState error={unreachable()} />
+      </Page>
+    );
   return (
     <Page title={t("error.crash")} hideTitle>
       <EmptyState
@@ -17,6 +27,26 @@ export function Failure() {
       />
     </Page>
   );
+}
+
+/**
+ * Whether the page broke because the service is away: then not even the files of a page that was not open before can
+ * be fetched. Once it is back, the page is loaded anew.
+ */
+function useAway(): boolean {
+  const [away, setAway] = useState(false);
+  const reachable = useReachable();
+  useEffect(() => {
+    void answers().then((there) => {
+      if (there) return;
+      markUnreachable();
+      setAway(true);
+    });
+  }, []);
+  useEffect(() => {
+    if (away && reachable) window.location.reload();
+  }, [away, reachable]);
+  return away;
 }
 
 export function NotFound() {

@@ -1,6 +1,6 @@
 import { useRef, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import { Outlet, ScrollRestoration } from "react-router";
+import { Outlet, ScrollRestoration, type Location } from "react-router";
 import { Toaster } from "../components/toast";
 import { Footer } from "./footer";
 import { Header } from "./header";
@@ -35,7 +35,12 @@ export function Shell({ search, tools, banner }: Props) {
       </main>
       <Footer />
       <Toaster />
-      <ScrollRestoration />
+      <ScrollRestoration getKey={placeOf} />
     </div>
   );
+}
+
+/** The first page of each visit has the same key, whatever its address. */
+function placeOf({ key, pathname }: Location): string {
+  return key === "default" ? pathname : key;
 }

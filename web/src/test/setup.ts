@@ -1,6 +1,9 @@
 import "@testing-library/jest-dom/vitest";
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach, beforeEach } from "vitest";
+
+// A second is little on a machine that runs other tests beside these.
+configure({ asyncUtilTimeout: 10_000 });
 
 // What jsdom lacks of a browser.
 HTMLDialogElement.prototype.showModal = function (this: HTMLDialogElement) {

@@ -9,7 +9,17 @@ import styles from "./add-film.module.css";
 import { EMPTY, filmOf, mistakesOf, type Draft } from "./new-film";
 import { useAddFilm } from "./queries";
 
-const LINES = ["title", "koreanTitle", "number", "released", "runtime", "language", "genres", "people", "poster"] as const;
+const LINES = [
+  "title",
+  "koreanTitle",
+  "number",
+  "released",
+  "runtime",
+  "language",
+  "genres",
+  "people",
+  "poster",
+] as const;
 const TYPES: Partial<Record<keyof Draft, string>> = { released: "date" };
 const NUMERIC: readonly (keyof Draft)[] = ["number", "runtime"];
 const HINTED = ["number", "language", "genres", "people", "poster"] as const;
@@ -67,12 +77,7 @@ export function AddFilm({ onAdded }: { onAdded: (itemId: number) => void }) {
         <p className={styles.lead}>{t("catalogue.addLead")}</p>
         <div className={styles.form}>
           {LINES.map((name) => (
-            <Field
-              key={name}
-              label={t(`catalogue.field.${name}`)}
-              error={errorOf(name)}
-              {...hintOf(name)}
-            >
+            <Field key={name} label={t(`catalogue.field.${name}`)} error={errorOf(name)} {...hintOf(name)}>
               {(control) => (
                 <input
                   {...control}

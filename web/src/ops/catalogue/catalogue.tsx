@@ -24,7 +24,11 @@ export function Catalogue() {
   const items = useCatalogue(query);
   const inputId = useId();
   return (
-    <OpsPage title={t("catalogue.title")} lead={t("catalogue.lead")} actions={<AddFilm onAdded={setOpened} />}>
+    <OpsPage
+      title={t("catalogue.title")}
+      lead={t("catalogue.lead")}
+      actions={<AddFilm onAdded={setOpened} />}
+    >
       <Section title={t("catalogue.films")}>
         <div className={styles.search}>
           <label htmlFor={inputId} className="visually-hidden">
@@ -40,7 +44,9 @@ export function Catalogue() {
           />
         </div>
         {NUMBER.test(query) ? (
-          <Button onClick={() => setOpened(Number(query))}>{t("catalogue.openNumber", { number: query })}</Button>
+          <Button onClick={() => setOpened(Number(query))}>
+            {t("catalogue.openNumber", { number: query })}
+          </Button>
         ) : null}
         <Loaded query={items} height="30rem">
           {({ pages }) => {
@@ -58,7 +64,9 @@ export function Catalogue() {
                       <span className={styles.text}>
                         <strong>{film.title}</strong>
                         <span>
-                          {[film.year, ...film.genres.slice(0, 2).map(format.genre)].filter(Boolean).join(" · ")}
+                          {[film.year, ...film.genres.slice(0, 2).map(format.genre)]
+                            .filter(Boolean)
+                            .join(" · ")}
                         </span>
                         <span className={styles.number}>{film.item_id}</span>
                       </span>

@@ -1,10 +1,16 @@
-import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import {
+  keepPreviousData,
+  useInfiniteQuery,
+  useMutation,
+  useQuery,
+  useQueryClient,
+} from "@tanstack/react-query";
 import { body, opsApi } from "../../client/api";
 import { useLang } from "../../i18n";
 import { opsKeys } from "../keys";
 import type { Schemas } from "../types";
 
-const PAGE = 25;
+const PAGE = 24;
 
 export function useCatalogue(query: string) {
   const lang = useLang();
@@ -50,9 +56,7 @@ export function useChoose(itemId: number) {
   const client = useQueryClient();
   return useMutation({
     mutationFn: (choice: Schemas["EditorialChoice"]) =>
-      body(
-        opsApi().PATCH("/v1/items/{item_id}", { params: { path: { item_id: itemId } }, body: choice }),
-      ),
+      body(opsApi().PATCH("/v1/items/{item_id}", { params: { path: { item_id: itemId } }, body: choice })),
     onSettled: () => client.invalidateQueries({ queryKey: opsKeys.catalogue }),
   });
 }

@@ -4,7 +4,7 @@ import { Button } from "../../components/button";
 import { Skeleton } from "../../components/skeleton";
 import { Table } from "../parts/table";
 import styles from "./chart.module.css";
-import { colourOf, hasBands, type Series } from "./series";
+import { colourOf, hasBands } from "./series";
 import type { SeriesChartProps } from "./series-chart";
 
 // The chart library is a chunk of its own.

@@ -3,6 +3,7 @@ import {
   Bar,
   CartesianGrid,
   ComposedChart,
+  ErrorBar,
   Line,
   ReferenceLine,
   ResponsiveContainer,
@@ -11,7 +12,16 @@ import {
   YAxis,
 } from "recharts";
 import styles from "./chart.module.css";
-import { bandOf, chartRows, colourOf, hasBands, type Series } from "./series";
+import {
+  bandOf,
+  chartRows,
+  colourOf,
+  hasBands,
+  reachOf,
+  ticksOf,
+  type ChartRow,
+  type Series,
+} from "./series";
 
 export interface SeriesChartProps {
   series: readonly Series[];
@@ -29,6 +39,8 @@ export interface SeriesChartProps {
 export default function SeriesChart(props: SeriesChartProps) {
   const { series, kind, formatX, formatY, zero = false, firstColour = 0, range } = props;
   const bands = hasBands(series);
+  // A band needs neighbours; an interval that stands alone is drawn as a bar.
+  const few = series.every(({ points }) => points.length < 3);
   const axis = { stroke: "var(--text-2)", tick: { fill: "var(--text-2)", fontSize: 12 }, tickLine: false };
   return (
     <ResponsiveContainer width="100%" height="100%" initialDimension={{ width: 320, height: 180 }}>
@@ -54,7 +66,9 @@ export default function SeriesChart(props: SeriesChartProps) {
           axisLine={false}
           tickCount={5}
           allowDecimals={kind === "line"}
-          {...(range ? { domain: range } : kind === "bars" ? { domain: [0, "auto"] } : { domain: ["auto", "auto"] })}
+          {...(range ? { domain: range, ticks: ticksOf(range) } : {})}
+          {...(!range && kind === "bars" ? { domain: [0, "auto"] } : {})}
+          {...(!range && kind === "line" ? { domain: ["auto", "auto"] } : {})}
         />
         <Tooltip
           isAnimationActive={false}
@@ -77,7 +91,7 @@ export default function SeriesChart(props: SeriesChartProps) {
           }
         />
         {zero ? <ReferenceLine y={0} stroke="var(--text-2)" strokeDasharray="4 4" /> : null}
-        {bands
+        {bands && !few
           ? series.map(({ id }, at) => (
               <Area
                 key={bandOf(id)}
@@ -115,7 +129,16 @@ export default function SeriesChart(props: SeriesChartProps) {
               connectNulls
               isAnimationActive={false}
               type="linear"
-            />
+            >
+              {bands && few ? (
+                <ErrorBar
+                  dataKey={(row: ChartRow) => reachOf(row, id)}
+                  stroke={colourOf(firstColour + at)}
+                  strokeWidth={2}
+                  width={6}
+                />
+              ) : null}
+            </Line>
           ),
         )}
       </ComposedChart>

@@ -46,3 +46,14 @@ export const COLOURS = ["var(--chart-1)", "var(--chart-2)", "var(--chart-3)", "v
 export function colourOf(at: number): string {
   return COLOURS[at % COLOURS.length] ?? "var(--chart-1)";
 }
+
+/** How far the interval reaches below and above the value. */
+export function reachOf(row: ChartRow, id: string): [number, number] {
+  const [value, band] = [row[id], row[bandOf(id)]];
+  return typeof value === "number" && Array.isArray(band) ? [value - band[0], band[1] - value] : [0, 0];
+}
+
+/** Five lines, evenly. */
+export function ticksOf([low, high]: [number, number]): number[] {
+  return [0, 1, 2, 3, 4].map((step) => low + (step * (high - low)) / 4);
+}

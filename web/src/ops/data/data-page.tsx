@@ -48,7 +48,11 @@ function Counts({ counts }: { counts: Schemas["CatalogueBody"] }) {
           value={format.number(counts.items)}
           note={t("data.removed", { n: format.number(counts.removed) })}
         />
-        <Figure label={t("data.posters")} value={share(counts.with_poster)} note={format.number(counts.with_poster)} />
+        <Figure
+          label={t("data.posters")}
+          value={share(counts.with_poster)}
+          note={format.number(counts.with_poster)}
+        />
         <Figure
           label={t("data.overviews")}
           value={share(counts.with_overview)}
@@ -67,7 +71,9 @@ function Counts({ counts }: { counts: Schemas["CatalogueBody"] }) {
           label={t("data.interactions")}
           value={format.number(counts.interactions)}
           note={
-            counts.newest_event_at ? t("data.newest", { at: format.dateTime(counts.newest_event_at) }) : undefined
+            counts.newest_event_at
+              ? t("data.newest", { at: format.dateTime(counts.newest_event_at) })
+              : undefined
           }
         />
         <Figure label={t("data.users")} value={format.number(counts.users)} />

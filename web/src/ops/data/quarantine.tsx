@@ -46,11 +46,29 @@ export function Quarantine() {
                 rows={by}
                 rowKey={(row) => `${row.source} ${row.reason}`}
                 columns={[
-                  { key: "reason", label: t("data.reason"), cell: (row) => <span lang="en">{row.reason}</span> },
+                  {
+                    key: "reason",
+                    label: t("data.reason"),
+                    cell: (row) => <span lang="en">{row.reason}</span>,
+                  },
                   { key: "source", label: t("data.source"), cell: (row) => <Tag>{row.source}</Tag> },
-                  { key: "count", label: t("data.rows"), numeric: true, cell: (row) => format.number(row.count) },
-                  { key: "newest", label: t("data.newestRow"), cell: (row) => format.dateTime(row.newest_at) },
-                  { key: "show", label: t("data.show"), hideLabel: true, cell: (row) => <Show row={row} /> },
+                  {
+                    key: "count",
+                    label: t("data.rows"),
+                    numeric: true,
+                    cell: (row) => format.number(row.count),
+                  },
+                  {
+                    key: "newest",
+                    label: t("data.newestRow"),
+                    cell: (row) => format.dateTime(row.newest_at),
+                  },
+                  {
+                    key: "show",
+                    label: t("data.show"),
+                    hideLabel: true,
+                    cell: (row) => <Show row={row} filter={filter} onChange={setFilter} />,
+                  },
                 ]}
               />
               <Rows key={JSON.stringify(filter)} filter={filter} onClear={() => setFilter({})} />
@@ -60,19 +78,29 @@ export function Quarantine() {
       </Loaded>
     </Section>
   );
+}
 
-  function Show({ row }: { row: Schemas["ReasonCount"] }) {
-    const chosen = filter.source === row.source && filter.reason === row.reason;
-    return (
-      <Button
-        size="s"
-        aria-pressed={chosen}
-        onClick={() => setFilter(chosen ? {} : { source: row.source, reason: row.reason })}
-      >
-        {chosen ? t("data.showAll") : t("data.showOnly")}
-      </Button>
-    );
-  }
+function Show({
+  row,
+  filter,
+  onChange,
+}: {
+  row: Schemas["ReasonCount"];
+  filter: Filter;
+  onChange: (filter: Filter) => void;
+}) {
+  const { t } = useTranslation("ops");
+  const chosen = filter.source === row.source && filter.reason === row.reason;
+  return (
+    <Button
+      size="s"
+      aria-pressed={chosen}
+      onClick={() => onChange(chosen ? {} : { source: row.source, reason: row.reason })}
+    >
+      {t(chosen ? "data.showAll" : "data.showOnly")}
+      <span className="visually-hidden">: {row.reason}</span>
+    </Button>
+  );
 }
 
 function Rows({ filter, onClear }: { filter: Filter; onClear: () => void }) {

@@ -43,7 +43,11 @@ function KeyForm() {
           if (key.trim() !== "") signIn.mutate(key.trim());
         }}
       >
-        <Field label={t("gate.key")} hint={t("gate.hint")} error={signIn.error && <Why error={signIn.error} />}>
+        <Field
+          label={t("gate.key")}
+          hint={t("gate.hint")}
+          error={signIn.error && <Why error={signIn.error} />}
+        >
           {(control) => (
             <input
               {...control}

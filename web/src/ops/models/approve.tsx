@@ -10,7 +10,13 @@ import { Change, GateSays } from "./change";
 import { holding, useApprove, versionOf } from "./queries";
 
 /** Lets a version serve that has passed the gate and waits for an operator. */
-export function Approve({ model, models }: { model: ModelVersion; models: readonly ModelVersion[] | undefined }) {
+export function Approve({
+  model,
+  models,
+}: {
+  model: ModelVersion;
+  models: readonly ModelVersion[] | undefined;
+}) {
   const { t } = useTranslation("ops");
   const [open, setOpen] = useState(false);
   const [reason, setReason] = useState("");
@@ -48,7 +54,12 @@ export function Approve({ model, models }: { model: ModelVersion; models: readon
         <GateSays model={model} />
         <Field label={t("models.reason")} hint={t("models.reasonHint")}>
           {(control) => (
-            <textarea {...control} rows={2} value={reason} onChange={(event) => setReason(event.target.value)} />
+            <textarea
+              {...control}
+              rows={2}
+              value={reason}
+              onChange={(event) => setReason(event.target.value)}
+            />
           )}
         </Field>
       </Confirm>

@@ -71,7 +71,9 @@ export function GateSays({ model }: { model: ModelVersion }) {
       <p>
         <Badge tone={verdictTone(model.verdict)}>{verdict(model.verdict)}</Badge>
         {model.judged_at ? (
-          <span className={styles.facts}>{t("models.judgedAt", { at: format.dateTime(model.judged_at) })}</span>
+          <span className={styles.facts}>
+            {t("models.judgedAt", { at: format.dateTime(model.judged_at) })}
+          </span>
         ) : null}
       </p>
       {model.reasons.length > 0 ? (

@@ -28,7 +28,11 @@ export function Compare() {
       <Loaded query={models} height="30rem">
         {(found) =>
           found.length === 0 ? (
-            <EmptyState icon={<GitCompareArrows />} title={t("models.emptyTitle")} detail={t("models.emptyDetail")} />
+            <EmptyState
+              icon={<GitCompareArrows />}
+              title={t("models.emptyTitle")}
+              detail={t("models.emptyDetail")}
+            />
           ) : (
             <Sides models={found.filter((model) => model.version !== null)} />
           )
@@ -45,7 +49,8 @@ function Sides({ models }: { models: ModelVersion[] }) {
   const other = models.find((model) => model !== champion) ?? champion;
   const first = params.get("a") ?? (champion ? versionOf(champion) : "");
   const second =
-    params.get("b") ?? (other && versionOf(other) !== first ? versionOf(other) : champion ? versionOf(champion) : "");
+    params.get("b") ??
+    (other && versionOf(other) !== first ? versionOf(other) : champion ? versionOf(champion) : "");
   const user = params.get("user") ?? "1";
   const [typed, setTyped] = useState(user);
   const userId = USER.test(user) ? Number(user) : null;
@@ -79,8 +84,18 @@ function Sides({ models }: { models: ModelVersion[] }) {
             if (!wrongUser) put("user", typed.trim());
           }}
         >
-          <Select label={t("models.first")} value={first} options={options} onChange={(value) => put("a", value)} />
-          <Select label={t("models.second")} value={second} options={options} onChange={(value) => put("b", value)} />
+          <Select
+            label={t("models.first")}
+            value={first}
+            options={options}
+            onChange={(value) => put("a", value)}
+          />
+          <Select
+            label={t("models.second")}
+            value={second}
+            options={options}
+            onChange={(value) => put("b", value)}
+          />
           <Field label={t("models.user")} error={wrongUser ? t("people.wrongNumber") : null}>
             {(control) => (
               <input

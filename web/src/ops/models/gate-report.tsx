@@ -47,7 +47,10 @@ export function GateReport({ raw }: { raw: Record<string, unknown> }) {
                 {check.passed ? <Check size={18} aria-hidden="true" /> : <X size={18} aria-hidden="true" />}
                 <div lang="en">
                   <strong>{check.name}</strong>
-                  <span className="visually-hidden"> ({check.passed ? t("models.held") : t("models.broken")})</span>
+                  <span className="visually-hidden">
+                    {" "}
+                    ({check.passed ? t("models.held") : t("models.broken")})
+                  </span>
                   <p>{check.found}</p>
                 </div>
               </li>
@@ -59,7 +62,10 @@ export function GateReport({ raw }: { raw: Record<string, unknown> }) {
           <Facts
             facts={[
               [t("models.latency"), report.latencyMs === null ? null : format.milliseconds(report.latencyMs)],
-              [t("models.bundle"), report.bundleMib === null ? null : `${format.figure(report.bundleMib, 1)} MiB`],
+              [
+                t("models.bundle"),
+                report.bundleMib === null ? null : `${format.figure(report.bundleMib, 1)} MiB`,
+              ],
               [t("models.windows"), report.windows.join(", ")],
             ]}
           />
@@ -74,8 +80,17 @@ export function GateReport({ raw }: { raw: Record<string, unknown> }) {
 function Comparisons({ report }: { report: Report }) {
   const { t } = useTranslation("ops");
   const format = useOpsFormat();
-  const ranges = report.comparisons.map(({ difference: { mean, low, high } }) => ({ value: mean, low, high }));
-  const scale = scaleOf(ranges);
+  // One scale per metric: coverage is a share of films, and would make everything else a dot.
+  const scales = new Map(
+    report.comparisons.map(({ metric }) => [
+      metric,
+      scaleOf(
+        report.comparisons
+          .filter((one) => one.metric === metric)
+          .map(({ difference: { mean, low, high } }) => ({ value: mean, low, high })),
+      ),
+    ]),
+  );
   return (
     <Table
       caption={t("models.comparisons")}
@@ -91,13 +106,27 @@ function Comparisons({ report }: { report: Report }) {
             </>
           ),
         },
-        { key: "its", label: t("models.slot.champion"), numeric: true, cell: (one) => format.figure(one.champion.mean) },
-        { key: "own", label: t("models.thisOne"), numeric: true, cell: (one) => format.figure(one.challenger.mean) },
+        {
+          key: "its",
+          label: t("models.slot.champion"),
+          numeric: true,
+          cell: (one) => format.figure(one.champion.mean),
+        },
+        {
+          key: "own",
+          label: t("models.thisOne"),
+          numeric: true,
+          cell: (one) => format.figure(one.challenger.mean),
+        },
         {
           key: "drawn",
           label: t("models.difference"),
           cell: ({ difference: { mean, low, high }, ...one }) => (
-            <Interval range={{ value: mean, low, high }} scale={scale} tone={toneOf(one)} />
+            <Interval
+              range={{ value: mean, low, high }}
+              scale={scales.get(one.metric) ?? [-1, 1]}
+              tone={toneOf(one)}
+            />
           ),
         },
         {

@@ -41,7 +41,7 @@ export function ModelPage() {
               {t("models.compareWith")}
             </ButtonLink>
             {found.verdict === "waiting" ? <Approve model={found} models={models.data} /> : null}
-            {found.slots.includes("champion") ? null : <Promote model={found} models={models.data} />}
+            <Promote model={found} models={models.data} />
           </>
         ) : null
       }
@@ -72,13 +72,19 @@ function Details({ model }: { model: ModelDetails }) {
         </Section>
         <Section title={t("models.metrics")} lead={t("models.metricsLead")}>
           {Object.keys(model.metrics).length > 0 ? (
-            <Facts facts={Object.entries(model.metrics).map(([name, value]) => [name, format.figure(value)])} />
+            <Facts
+              facts={Object.entries(model.metrics).map(([name, value]) => [name, format.figure(value)])}
+            />
           ) : (
             <p>{t("models.noMetrics")}</p>
           )}
         </Section>
         <Section title={t("models.parameters")}>
-          {Object.keys(model.parameters).length > 0 ? <Values values={model.parameters} /> : <p>{t("none")}</p>}
+          {Object.keys(model.parameters).length > 0 ? (
+            <Values values={model.parameters} />
+          ) : (
+            <p>{t("none")}</p>
+          )}
         </Section>
       </Columns>
       {model.report ? (
@@ -101,7 +107,11 @@ function Details({ model }: { model: ModelDetails }) {
               { key: "at", label: t("models.when"), cell: (one) => format.dateTime(one.created_at) },
               { key: "slot", label: t("models.slotOne"), cell: (one) => one.slot },
               { key: "by", label: t("models.by"), cell: (one) => one.deployed_by },
-              { key: "reason", label: t("models.because"), cell: (one) => <span lang="en">{one.reason}</span> },
+              {
+                key: "reason",
+                label: t("models.because"),
+                cell: (one) => <span lang="en">{one.reason}</span>,
+              },
             ]}
           />
         )}

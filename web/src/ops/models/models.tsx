@@ -107,7 +107,7 @@ function Versions({ models }: { models: ModelVersion[] }) {
           label: t("models.act"),
           hideLabel: true,
           numeric: true,
-          cell: (model) => (model.slots.includes("champion") ? null : <Promote model={model} models={models} small />),
+          cell: (model) => <Promote model={model} models={models} small />,
         },
       ]}
     />

@@ -18,22 +18,24 @@ interface Props {
   small?: boolean;
 }
 
-/** Puts a version before the gate, after showing what would change. */
+/** Puts a version before the gate, after showing what would change; nothing for the champion. */
 export function Promote({ model, models, small = false }: Props) {
   const { t } = useTranslation("ops");
   const [open, setOpen] = useState(false);
   const name = `${model.model} ${model.version ?? ""}`;
   return (
     <>
-      <Button
-        variant={small ? "secondary" : "primary"}
-        size={small ? "s" : "m"}
-        aria-label={small ? t("models.promoteName", { name }) : undefined}
-        onClick={() => setOpen(true)}
-      >
-        <ArrowUpFromLine size={16} aria-hidden="true" />
-        {t("models.promote")}
-      </Button>
+      {model.slots.includes("champion") ? null : (
+        <Button
+          variant={small ? "secondary" : "primary"}
+          size={small ? "s" : "m"}
+          aria-label={small ? t("models.promoteName", { name }) : undefined}
+          onClick={() => setOpen(true)}
+        >
+          <ArrowUpFromLine size={16} aria-hidden="true" />
+          {t("models.promote")}
+        </Button>
+      )}
       {open ? <PromoteDialog model={model} models={models} onClose={() => setOpen(false)} /> : null}
     </>
   );
@@ -85,7 +87,12 @@ function PromoteDialog({ model, models, onClose }: Omit<Props, "small"> & { onCl
               disabled={force}
               onChange={setApproval}
             />
-            <Check label={t("models.force")} hint={t("models.forceHint")} checked={force} onChange={setForce} />
+            <Check
+              label={t("models.force")}
+              hint={t("models.forceHint")}
+              checked={force}
+              onChange={setForce}
+            />
             <Field
               label={t(force ? "models.reasonNeeded" : "models.reason")}
               hint={t("models.reasonHint")}

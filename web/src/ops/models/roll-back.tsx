@@ -48,7 +48,13 @@ function RollBackDialog({ onClose }: { onClose: () => void }) {
           { slot, reason: reason.trim() || "rolled back" },
           {
             onSuccess: ({ model, version }) => {
-              toast({ title: t("models.rolledBack", { slot: t(`models.slot.${slot}`), model, version: version ?? "" }) });
+              toast({
+                title: t("models.rolledBack", {
+                  slot: t(`models.slot.${slot}`),
+                  model,
+                  version: version ?? "",
+                }),
+              });
               onClose();
             },
           },
@@ -66,7 +72,12 @@ function RollBackDialog({ onClose }: { onClose: () => void }) {
       {since ? <Since at={since} /> : null}
       <Field label={t("models.reason")} hint={t("models.reasonHint")}>
         {(control) => (
-          <textarea {...control} rows={2} value={reason} onChange={(event) => setReason(event.target.value)} />
+          <textarea
+            {...control}
+            rows={2}
+            value={reason}
+            onChange={(event) => setReason(event.target.value)}
+          />
         )}
       </Field>
     </Confirm>

@@ -36,7 +36,9 @@ export function LogViewer({ run }: { run: Run }) {
       <Loaded query={logs} height="20rem">
         {({ lines }) => (
           <Lines
-            lines={level === "all" ? lines : lines.filter((line) => LOUD[level].includes(line.level.toLowerCase()))}
+            lines={
+              level === "all" ? lines : lines.filter((line) => LOUD[level].includes(line.level.toLowerCase()))
+            }
             follow={follow}
           />
         )}

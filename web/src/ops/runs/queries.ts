@@ -36,8 +36,7 @@ export function useRuns(pipeline: string) {
       return (await body(opsApi().GET("/v1/runs", { params: { query }, signal }))).runs;
     },
     staleTime: 0,
-    refetchInterval: ({ state }) =>
-      state.data?.some((run) => unfinished(run.status)) ? LIVE_MS : IDLE_MS,
+    refetchInterval: ({ state }) => (state.data?.some((run) => unfinished(run.status)) ? LIVE_MS : IDLE_MS),
   });
 }
 

@@ -48,7 +48,11 @@ function Details({ run }: { run: Run }) {
   const { t } = useTranslation("ops");
   const format = useOpsFormat();
   const now = useNow(run.finished_at === null ? 1_000 : null);
-  const { reasons, report: _, ...counts } = run.counts;
+  const { reasons } = run.counts;
+  // The gate's report is drawn on the page of its model.
+  const counts = Object.fromEntries(
+    Object.entries(run.counts).filter(([name]) => name !== "reasons" && name !== "report"),
+  );
   return (
     <>
       {run.error ? (
@@ -76,7 +80,10 @@ function Details({ run }: { run: Run }) {
               [t("runs.created"), format.dateTime(run.created_at)],
               [t("runs.started"), run.started_at && format.dateTime(run.started_at)],
               [t("runs.finished"), run.finished_at && format.dateTime(run.finished_at)],
-              [t("runs.waited"), run.started_at && format.duration(secondsBetween(run.created_at, run.started_at))],
+              [
+                t("runs.waited"),
+                run.started_at && format.duration(secondsBetween(run.created_at, run.started_at)),
+              ],
               [
                 t("runs.took"),
                 run.started_at && format.duration(secondsBetween(run.started_at, run.finished_at ?? now)),

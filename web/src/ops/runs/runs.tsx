@@ -30,7 +30,7 @@ export function Runs() {
         actions={
           <Select
             inline
-            label={t("runs.which")}
+            label={t("runs.show")}
             value={pipeline}
             options={PIPELINES.map((value) => ({
               value,
@@ -81,11 +81,15 @@ function RunTable({ runs }: { runs: Run[] }) {
           cell: (run) =>
             run.status === "running" ? (
               <Progress run={run} />
-            ) : run.steps.length > 0 ? (
+            ) : run.steps?.length ? (
               <StepsPicture run={run} small />
             ) : null,
         },
-        { key: "started", label: t("runs.started"), cell: (run) => format.dateTime(run.started_at ?? run.created_at) },
+        {
+          key: "started",
+          label: t("runs.started"),
+          cell: (run) => format.dateTime(run.started_at ?? run.created_at),
+        },
         {
           key: "took",
           label: t("runs.took"),

@@ -38,9 +38,7 @@ function Node({ step, now, small }: { step: Step; now: number; small: boolean })
   const Icon = ICONS[step.status];
   const status = t(`runs.status.${step.status}`);
   const took =
-    step.startedAt === null
-      ? null
-      : format.duration(secondsBetween(step.startedAt, step.finishedAt ?? now));
+    step.startedAt === null ? null : format.duration(secondsBetween(step.startedAt, step.finishedAt ?? now));
   return (
     <>
       <span className={styles.dot} title={small ? `${name(step.name)}: ${status}` : undefined}>

@@ -13,22 +13,21 @@ const WHOLE = ["prepare", "train", "promote", "infer"];
 
 /** The parts of a run in their order: those that it has come to, and those that are still ahead. */
 export function stepsOf(run: Run): Step[] {
-  if (run.pipeline !== "pipeline" && run.steps.length === 0) return [alone(run)];
-  const begun = run.steps.map(part);
-  const ahead = WHOLE.filter((name) => !run.steps.some((step) => step.name === name));
+  const { steps = [] } = run;
+  if (run.pipeline !== "pipeline" && steps.length === 0) return [alone(run)];
+  const begun = steps.map(part);
+  const ahead = WHOLE.filter((name) => !steps.some((step) => step.name === name));
   const over = run.finished_at !== null;
   return [
     ...begun,
-    ...ahead.map(
-      (name): Step => ({
-        name,
-        status: over ? "skipped" : "waiting",
-        runId: null,
-        progress: null,
-        startedAt: null,
-        finishedAt: null,
-      }),
-    ),
+    ...ahead.map((name): Step => ({
+      name,
+      status: over ? "skipped" : "waiting",
+      runId: null,
+      progress: null,
+      startedAt: null,
+      finishedAt: null,
+    })),
   ];
 }
 

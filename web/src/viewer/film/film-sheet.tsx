@@ -27,7 +27,11 @@ export function FilmSheet({ itemId, link }: Props) {
 
   useEffect(() => {
     const replaced = before.current !== undefined && itemId !== undefined;
+    const closed = before.current !== undefined && itemId === undefined;
     before.current = itemId;
+    // The card that opened it may have left its row meanwhile.
+    if (closed && document.activeElement === document.body)
+      document.getElementById("content")?.focus({ preventScroll: true });
     // Another film in the same sheet: the reader begins at its top.
     if (!replaced) return;
     content.current?.focus({ preventScroll: true });
@@ -37,7 +41,7 @@ export function FilmSheet({ itemId, link }: Props) {
   return (
     <Sheet
       open={open}
-      // Escape has closed the dialog already, and leaves it to the address to say so.
+      // It is asked again when it has closed, because the address said so.
       onClose={() => {
         if (open) void navigate(-depth);
       }}

@@ -1,3 +1,4 @@
+import { memo } from "react";
 import { useLocation, useMatch } from "react-router";
 import { filmLinkOf, SheetDepth } from "../../components/film-link";
 import { NotFound } from "../../shell/failure";
@@ -28,7 +29,7 @@ export function Stage() {
 }
 
 /** What the home page is: for somebody who has just come, a question. */
-function Front() {
+const Front = memo(function Front() {
   const newcomer = useNewcomer();
   return newcomer === false ? <Home /> : <Onboarding known={newcomer} onDone={welcome} />;
-}
+});

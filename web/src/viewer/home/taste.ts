@@ -1,5 +1,6 @@
 import { createStore, useStore } from "../../lib/store";
 import type { RecommendationParams } from "../../client/queries";
+import { preferences } from "../../state/preferences";
 
 /** What "For you" is to consist of, besides what the viewer likes. */
 export interface Taste {
@@ -58,7 +59,11 @@ function ordered(wanted: Taste): Taste {
 
 function kept(): Taste {
   try {
-    return { ...ANY, ...(JSON.parse(sessionStorage.getItem(KEPT) ?? "{}") as Partial<Taste>) };
+    return {
+      ...ANY,
+      diversity: preferences().diversity,
+      ...(JSON.parse(sessionStorage.getItem(KEPT) ?? "{}") as Partial<Taste>),
+    };
   } catch {
     return ANY;
   }

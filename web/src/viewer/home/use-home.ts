@@ -10,11 +10,12 @@ import {
 } from "../../client/queries";
 import { filmOf, type Film } from "../../lib/films";
 import { useActedOn } from "../../state/feedback";
-import { arrange, askFor, genresFor, seedsOf, type Seed, type Supply } from "./rows";
+import { arrange, askFor, genresFor, PER_ROW, seedsOf, type Seed, type Supply } from "./rows";
 import { paramsOf, useTaste } from "./taste";
 
 const LATEST_MS = 5_000;
 const MOST_GENRES = 3;
+const MOST_SEEDS = 6;
 
 /** A film of which there is more to show than a card. */
 export interface Feature extends Film {
@@ -42,13 +43,14 @@ export function useHome(deep: boolean) {
   const taste = useTaste();
   const actedOn = useActedOn();
   const deeds = useDeeds();
-  const seeds = useMemo(() => seedsOf(deeds, 2), [deeds]);
+  const candidates = useMemo(() => seedsOf(deeds, MOST_SEEDS), [deeds]);
   const genres = useFavourites();
 
   const forYou = useRecommendations({ ...paramsOf(taste), k: askFor(0) });
   const latest = useLatest(askFor(1), LATEST_MS);
-  const like0 = useSimilar(seeds[0]?.item_id ?? 0, { k: askFor(2) }, seeds.length > 0);
-  const like1 = useSimilar(seeds[1]?.item_id ?? 0, { k: askFor(3) }, seeds.length > 1);
+  const like0 = useSimilar(candidates[0]?.item_id ?? 0, { k: askFor(2) }, candidates.length > 0);
+  const seeds = useMemo(() => apart(candidates, like0.data?.items), [candidates, like0.data]);
+  const like1 = useSimilar(seeds[1]?.item_id ?? 0, { k: askFor(3) }, seeds.length > 1 && like0.isFetched);
   const trending = usePopular({ k: askFor(4) });
   const genre0 = useGenreRow(genres[0], 5, deep);
   const genre1 = useGenreRow(genres[1], 6, deep);
@@ -110,15 +112,14 @@ export function useHome(deep: boolean) {
   });
   return {
     hero: { film: hero, requestId: forYou.data?.request_id, pending: forYou.isPending },
-    isNew: forYou.data !== undefined && forYou.data.tier !== "personal",
+    // Not by the tier alone: a service under load answers with what is popular, too.
+    isNew: forYou.data?.tier === "popular" && deeds.length === 0,
     forYou: row(0, forYou),
     latest: row(1, { ...latest, data: latest.data && {} }),
-    because: [like0, like1]
-      .slice(0, seeds.length)
-      .map((answer, place) => ({
-        seed: seedOf(answer.data?.item_id, seeds, place),
-        ...row(2 + place, answer),
-      })),
+    because: [like0, like1].slice(0, seeds.length).map((answer, place) => ({
+      seed: seedOf(answer.data?.item_id, seeds, place),
+      ...row(2 + place, answer),
+    })),
     trending: row(4, trending),
     genres: [genre0, genre1, genre2]
       .slice(0, genres.length)
@@ -155,6 +156,15 @@ function useHero(films: Feature[] | undefined, actedOn: ReadonlyMap<number, unkn
     free?.find((film) => film.item_id === shown) ?? free?.find((film) => film.overview) ?? free?.[0];
   if (hero !== undefined && hero.item_id !== shown) setShown(hero.item_id);
   return hero;
+}
+
+/** Two films that are not much like each other: else both rows would show the same kind. */
+function apart(candidates: readonly Seed[], likeFirst: readonly Film[] | undefined): Seed[] {
+  const near = new Set(likeFirst?.slice(0, PER_ROW).map((film) => film.item_id));
+  const [first, ...rest] = candidates;
+  return [first, rest.find((seed) => !near.has(seed.item_id)) ?? rest[0]].filter(
+    (seed) => seed !== undefined,
+  );
 }
 
 /** While films like another one are on their way, the row goes on to show those of the one before: and says so. */

@@ -8,8 +8,10 @@ const welcomed = createStore<boolean>(localStorage.getItem(KEPT) !== null);
 export function useNewcomer(): boolean | undefined {
   const done = useStore(welcomed);
   const history = useHistory();
-  if (done || history.isError) return false;
-  return history.data === undefined ? undefined : history.data.pages[0]?.events.length === 0;
+  if (done) return false;
+  if (history.data !== undefined) return history.data.pages[0]?.events.length === 0;
+  // Where it cannot be known, nobody is asked; also not while it is tried again.
+  return history.errorUpdateCount > 0 ? false : undefined;
 }
 
 /** From now on this browser is not asked again by itself, whether films were picked or not. */

@@ -1,4 +1,4 @@
-import { useId } from "react";
+import { useId, type ReactNode } from "react";
 import { Fault, Input, type FieldFault } from "../../components/field";
 import { Slider } from "../../components/slider";
 import { numberOf } from "./draft";
@@ -15,10 +15,12 @@ interface Props {
   step: number;
   format: (value: number) => string;
   fault: FieldFault | undefined;
+  /** Below: a value to take over. */
+  children?: ReactNode;
 }
 
 /** A number to drag or to type. */
-export function Amount({ label, exact, text, onChange, max, step, format, fault }: Props) {
+export function Amount({ label, exact, text, onChange, max, step, format, fault, children }: Props) {
   const id = useId();
   const value = numberOf(text, Number.MAX_SAFE_INTEGER) ?? 0;
   return (
@@ -42,8 +44,9 @@ export function Amount({ label, exact, text, onChange, max, step, format, fault 
         value={text}
         onChange={(event) => onChange(event.target.value)}
       />
+      {children ? <div className={styles.wide}>{children}</div> : null}
       {fault ? (
-        <div className={styles.amountFault}>
+        <div className={styles.wide}>
           <Fault id={id} {...fault} />
         </div>
       ) : null}

@@ -11,13 +11,16 @@ import { ContentSelect } from "./content-select";
 import { faultsOf, viewingOf, type Draft, type Faults, type Field as Name, type Viewing } from "./draft";
 import styles from "./predictor.module.css";
 
+/** As the draft; a popularity that was not typed is the film's own. */
+type Typed = Omit<Draft, "popularity"> & { popularity: string | null };
+
 interface Props {
   busy: boolean;
   error: Error | null;
   onAsk: (viewing: Viewing) => void;
 }
 
-const START: Draft = { contentId: null, minutes: "90", rating: "8", popularity: "" };
+const START: Typed = { contentId: null, minutes: "90", rating: "8", popularity: null };
 const SLIDER_MINUTES = 240;
 
 /** The reference's form: one viewing, described. */
@@ -25,7 +28,9 @@ export function PredictorForm({ busy, error, onAsk }: Props) {
   const { t } = useTranslation("predictor");
   const { minutes, number } = useFormat();
   const form = useRef<HTMLFormElement>(null);
-  const [draft, setDraft] = useState(START);
+  const [typed, setTyped] = useState(START);
+  const film = useItem(typed.contentId ?? 0, typed.contentId !== null).data;
+  const draft: Draft = { ...typed, popularity: typed.popularity ?? shortened(film?.popularity) };
   const [wrong, setWrong] = useState<Name[]>([]);
   // What the API refused is marked until that field is changed.
   const [mended, setMended] = useState<{ error: Error | null; fields: Name[] }>({ error, fields: [] });
@@ -36,9 +41,9 @@ export function PredictorForm({ busy, error, onAsk }: Props) {
     if (!mended.fields.includes(name)) faults[name] = refused[name];
   for (const name of wrong) faults[name] = { message: t(`wrong.${name}`) };
 
-  const change = (part: Partial<Draft>) => {
+  const change = (part: Partial<Typed>) => {
     const names = Object.keys(part) as Name[];
-    setDraft((old) => ({ ...old, ...part }));
+    setTyped((old) => ({ ...old, ...part }));
     setWrong((old) => old.filter((name) => !names.includes(name)));
     setMended((old) => ({ ...old, fields: [...old.fields, ...names] }));
   };
@@ -63,11 +68,8 @@ export function PredictorForm({ busy, error, onAsk }: Props) {
       <ContentSelect
         chosen={draft.contentId}
         fault={faults.contentId}
-        onChoose={(contentId) => change({ contentId })}
+        onChoose={(contentId) => change({ contentId, popularity: null })}
       />
-      {draft.contentId === null ? null : (
-        <KnownFacts key={draft.contentId} itemId={draft.contentId} onKnown={change} />
-      )}
       <Amount
         label={t("watch")}
         exact={t("watchExact")}
@@ -77,7 +79,13 @@ export function PredictorForm({ busy, error, onAsk }: Props) {
         step={5}
         format={(value) => minutes(Math.round(value))}
         fault={faults.minutes}
-      />
+      >
+        {film?.runtime_minutes ? (
+          <Button size="s" onClick={() => change({ minutes: String(film.runtime_minutes) })}>
+            {t("inFull", { time: minutes(film.runtime_minutes) })}
+          </Button>
+        ) : null}
+      </Amount>
       <Amount
         label={t("rating")}
         exact={t("ratingExact")}
@@ -111,26 +119,7 @@ export function PredictorForm({ busy, error, onAsk }: Props) {
   );
 }
 
-/** Offers what the catalogue knows of the film. */
-function KnownFacts({ itemId, onKnown }: { itemId: number; onKnown: (part: Partial<Draft>) => void }) {
-  const { t } = useTranslation("predictor");
-  const { minutes, number } = useFormat();
-  const { data } = useItem(itemId);
-  const runtime = data?.runtime_minutes ?? null;
-  const popularity = data?.popularity ?? null;
-  const rounded = popularity === null ? null : Math.round(popularity * 10) / 10;
-  return (
-    <div className={styles.facts}>
-      {rounded === null ? null : (
-        <Button size="s" onClick={() => onKnown({ popularity: String(rounded) })}>
-          {t("facts.popularity", { value: number(rounded) })}
-        </Button>
-      )}
-      {runtime === null ? null : (
-        <Button size="s" onClick={() => onKnown({ minutes: String(runtime) })}>
-          {t("facts.runtime", { time: minutes(runtime) })}
-        </Button>
-      )}
-    </div>
-  );
+/** One decimal place is plenty. */
+function shortened(value: number | null | undefined): string {
+  return typeof value === "number" ? String(Math.round(value * 10) / 10) : "";
 }

@@ -25,7 +25,8 @@ export function PredictorPage() {
 
   useEffect(() => {
     // On a phone the answer lies below the form.
-    if (predict.data) answer.current?.scrollIntoView({ block: "nearest" });
+    const top = answer.current?.getBoundingClientRect().top ?? 0;
+    if (predict.data && top > window.innerHeight / 2) answer.current?.scrollIntoView();
   }, [predict.data]);
 
   const ask = (viewing: Viewing) => {

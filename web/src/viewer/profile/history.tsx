@@ -8,6 +8,7 @@ import { Button, ButtonLink } from "../../components/button";
 import { Skeleton } from "../../components/skeleton";
 import { EmptyState, ErrorState } from "../../components/states";
 import { toast } from "../../components/toast-store";
+import { useReadOn } from "../../components/use-read-on";
 import { useFormat } from "../../lib/format";
 import { Deed, isAction } from "./deed";
 import styles from "./profile.module.css";
@@ -43,10 +44,10 @@ export function History() {
       },
     );
   };
-  const more = async () => {
-    const before = events?.length ?? 0;
-    await history.fetchNextPage();
-    list.current?.querySelectorAll<HTMLElement>("li a")[before]?.focus({ preventScroll: true });
+  const readOn = useReadOn(list, "li a", events?.length ?? 0);
+  const more = () => {
+    readOn();
+    return history.fetchNextPage();
   };
 
   return (

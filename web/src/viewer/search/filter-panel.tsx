@@ -61,7 +61,7 @@ function Genres({ chosen, onChange }: { chosen: string[]; onChange: (genres: str
     <fieldset className={styles.genres}>
       <legend>{t("filters.genres")}</legend>
       {genres.isPending
-        ? Array.from({ length: 12 }, (_, index) => (
+        ? Array.from({ length: 19 }, (_, index) => (
             <Skeleton key={index} width={`${4 + (index % 3)}rem`} height="2rem" radius="var(--r-full)" />
           ))
         : offered.map((genre) => (

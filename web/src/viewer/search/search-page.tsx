@@ -7,6 +7,7 @@ import { Button } from "../../components/button";
 import { FilmActions } from "../../components/film-actions";
 import { FilmCard, FilmCardSkeleton } from "../../components/film-card";
 import { EmptyState, ErrorState } from "../../components/states";
+import { useReadOn } from "../../components/use-read-on";
 import { Page } from "../../shell/page";
 import { asQuestion, countFilters, NO_FILTERS, readFilters, writeFilters, type Filters } from "./filters";
 import { FilterPanel } from "./filter-panel";
@@ -30,11 +31,10 @@ export function SearchPage() {
 
   const change = (next: Partial<Filters>) =>
     setAddress(writeFilters({ ...filters, ...next }), { replace: true, preventScrollReset: true });
-  const more = async () => {
-    const before = films?.length ?? 0;
-    await found.fetchNextPage();
-    // Where reading goes on; the button may be gone.
-    list.current?.children[before]?.querySelector("a")?.focus({ preventScroll: true });
+  const readOn = useReadOn(list, "li > article > a", films?.length ?? 0);
+  const more = () => {
+    readOn();
+    return found.fetchNextPage();
   };
 
   return (
