@@ -58,8 +58,7 @@ class ObjectSettings(BaseModel):
     """
     The archive: where raw files, snapshots, models and backups go besides the home.
 
-    Credentials are found as other S3 clients find theirs: in `AWS_ACCESS_KEY_ID` and
-    `AWS_SECRET_ACCESS_KEY`, in `~/.aws/credentials`, or in the role of the machine.
+    Keys: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, else `~/.aws/credentials`, else the machine's role.
     """
 
     url: str | None = Field(
@@ -74,8 +73,7 @@ class ObjectSettings(BaseModel):
     )
     path_style: bool | None = Field(
         None,
-        description="Whether the bucket stands in the path of an address instead of its host name. "
-        "Unset: where an endpoint is given.",
+        description="Put the bucket into the path, not the host name. Unset: where an endpoint is given.",
     )
     encryption: Literal["none", "AES256", "aws:kms"] = Field(
         "none", description="Encryption that the service is asked for; what the bucket does, it does anyway."
@@ -83,8 +81,7 @@ class ObjectSettings(BaseModel):
     kms_key: str | None = Field(None, description="Key for `aws:kms`. Unset: the service's own.")
     credentials_file: Path | None = Field(
         None,
-        description="File with `aws_access_key_id` and `aws_secret_access_key` in sections, read again "
-        "every five minutes. Unset: see above.",
+        description="File like `~/.aws/credentials`, read again every five minutes. Unset: see above.",
     )
     profile: str | None = Field(
         None, description="Section of that file. Unset: `AWS_PROFILE`, else `default`."
@@ -110,6 +107,21 @@ class ObjectSettings(BaseModel):
             return None
         usual = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser()
         return (usual, profile) if usual.is_file() else None
+
+
+class BackupSettings(BaseModel):
+    """Backups of all tables; see the runbook about restoring."""
+
+    every_hours: Annotated[float, Field(ge=0, le=24 * 31)] = Field(
+        24, description="How often a worker backs up where there is an archive; 0: only when told to."
+    )
+    keep_daily: Annotated[int, Field(ge=0)] = Field(7, description="Days whose newest backup is kept.")
+    keep_weekly: Annotated[int, Field(ge=0)] = Field(4, description="Weeks whose newest backup is kept.")
+    raw_days: Annotated[int, Field(ge=1)] = Field(
+        30,
+        description="Within so many days, what was stored of an erased user is gone also from input files "
+        "and snapshots that cannot be rewritten.",
+    )
 
 
 class TmdbSettings(BaseModel):
@@ -362,6 +374,7 @@ class Settings(BaseSettings):
     )
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     objects: ObjectSettings = Field(default_factory=ObjectSettings)
+    backup: BackupSettings = Field(default_factory=BackupSettings)
     tmdb: TmdbSettings = Field(default_factory=TmdbSettings)
     audience: AudienceSettings = Field(default_factory=AudienceSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)

@@ -46,6 +46,8 @@ LOCKS: Final[Mapping[str, str]] = {
     "mirror": "tracker",
     "infer": "recommendations",
     "pipeline": "model",
+    "backup": "archive",
+    "forget": "archive",
 }
 """Pipeline → lock. Jobs of one lock run one after the other; procrastinate inherits none by name."""
 

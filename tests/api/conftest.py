@@ -215,7 +215,8 @@ async def worker(
     tasks: list[asyncio.Task[None]] = []
 
     async def start(**functions: str) -> None:
-        chosen = dict.fromkeys(("prepare", "train", "promote", "infer"), "succeed") | functions
+        chosen = dict.fromkeys(("prepare", "train", "promote", "infer", "backup", "forget"), "succeed")
+        chosen |= functions
         pipelines = {name: f"api_test_pipelines:{function}" for name, function in chosen.items()}
         pipelines["pipeline"] = PIPELINES["pipeline"]
         tasks.append(asyncio.create_task(run_worker(settings, stop, pipelines=pipelines)))

@@ -297,6 +297,7 @@ def test_every_operation_has_tag_summary_description_and_stable_id(document):
         "report_events",
         "roll_back_model",
         "root",
+        "run_backup",
         "run_model_inference",
         "run_pipeline",
         "run_prepare_data",

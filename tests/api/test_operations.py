@@ -16,6 +16,7 @@ ROUTES = [
     ("prepare-data", "prepare", None, {}),
     ("train", "train", {"model_name": "mlp"}, {"model": "mlp"}),
     ("model-inference", "infer", None, {}),
+    ("backup", "backup", None, {}),
 ]
 
 

@@ -65,7 +65,7 @@ class Served:
 
     url: str
     key: str
-    known: dict[str, list[int]]
+    known: dict[str, list[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     marquee = [sys.executable, "-m", "marquee.cli"]
     for command in (["ingest", "sample"], ["simulate"]):
         subprocess.run([*marquee, *command], env=environment, check=True, cwd=folder)
-    deploy(Settings(home=folder / "home"))
+    versions = deploy(Settings(home=folder / "home"))
     log = folder / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen([*marquee, "serve"], env=environment, cwd=folder, stdout=out, stderr=out)
@@ -97,7 +97,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         await_ready(url, process, log)
         ids = httpx.get(f"{url}/available-content-ids", trust_env=False).json()["available_content_ids"][:9]
-        known = {"user_id": [1, 2, 3], "item_id": ids, "content_id": ids}
+        known = {"user_id": [1, 2, 3], "item_id": ids, "content_id": ids, "version": versions}
         yield Served(url, key_file.read_text(), known)
         assert process.poll() is None, log.read_text()[-3000:]
     finally:
@@ -137,8 +137,9 @@ def test_every_answer_is_one_that_the_document_promises(
     promised()
 
 
-def deploy(settings: Settings) -> None:
+def deploy(settings: Settings) -> list[str]:
     """Put small models, quickly trained, into the slots, and the lists of everyone into the tables."""
+    versions = []
     objects = ObjectStore(settings.paths.objects)
     with Database.open(settings) as database:
         rows, catalog = interactions.load(database), items.load_catalog(database)
@@ -153,7 +154,9 @@ def deploy(settings: Settings) -> None:
                 metrics={},
                 snapshot="none",
                 code_version="test",
+                curves=[{"name": "loss", "steps": [1, 2], "values": [2.0, 1.0]}],
             )
+            versions.append(f"{ref.model}/{ref.version}")
             with database.begin() as connection:
                 deployments.append(
                     connection,
@@ -170,6 +173,7 @@ def deploy(settings: Settings) -> None:
             recommendations.replace_all(
                 connection, histories.user_ids, ease.recommend(histories, 10), bundle=ref.key
             )
+    return versions
 
 
 def await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -285,7 +286,11 @@ def contents(database: Database) -> dict[str, list[str]]:
     found = {}
     with database.begin() as connection:
         for table in schema.sorted_tables:
-            if table.name not in {"runs", "alembic_version"}:
+            if table.name == "outbox":
+                keys = connection.execute(select(table.c.object_key)).scalars()
+                # The names of bundles, and what their manifests say, tell when they were made.
+                found["outbox"] = sorted(re.sub(r"^bundles/.*/[0-9a-f]{64}", "bundles/", key) for key in keys)
+            elif table.name not in {"runs", "run_logs", "alembic_version"}:
                 columns = [column for column in table.columns if _tells_content(table, column.name)]
                 rows = connection.execute(select(*columns)).all()
                 found[table.name] = sorted(repr(tuple(row)) for row in rows)

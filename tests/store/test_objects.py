@@ -123,7 +123,7 @@ def test_leftovers_of_killed_writers_are_swept_on_open(store):
 def test_sweep_leaves_a_living_writer_alone(store):
     left = store.root / "raw#1"
     left.touch()
-    with store._writing():
+    with store.writing():
         ObjectStore(store.root)
         assert left.exists()
     ObjectStore(store.root)

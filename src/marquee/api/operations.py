@@ -25,6 +25,7 @@ PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 INFER: Final = "infer"
 PIPELINE: Final = "pipeline"
+BACKUP: Final = "backup"
 
 POLL_SECONDS: Final = 0.1
 
@@ -85,6 +86,12 @@ async def run_pipeline(
     _check_model(wanted.model_name)
     parameters = {TRAIN: {"model": wanted.model_name}, INFER: {"k": wanted.k}}
     return await _run(request, services, PIPELINE, parameters, PIPELINE, wait=wait)
+
+
+@router.post("/run/backup", summary="Back up all tables", **_RUN)
+async def run_backup(request: Request, services: ServicesDep, wait: Wait = True) -> Response:
+    """Write a backup, prove that it can be read, and let old ones go."""
+    return await _run(request, services, BACKUP, {}, BACKUP, wait=wait)
 
 
 @router.get(

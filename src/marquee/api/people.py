@@ -1,12 +1,15 @@
 """What is known of one person: shown to them, handed over, erased."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path as Folder
 from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy import Connection
 
 from marquee.api import cursors
 from marquee.api.catalog import Language, PageLength
@@ -15,7 +18,8 @@ from marquee.api.deps import Services, ServicesDep
 from marquee.api.problems import InvalidRequestError, responses
 from marquee.api.schemas.people import FOLLOWS, Erasure, Export, HistoryPage, PastEvent
 from marquee.api.shelf import image_url
-from marquee.errors import StoreUnavailableError
+from marquee.errors import ConflictError, StoreUnavailableError
+from marquee.jobs import Queue
 from marquee.store.repositories import erasures, people
 from marquee.store.repositories.people import SECTIONS, Past
 
@@ -89,10 +93,18 @@ async def erase_user(services: ServicesDep, user_id: UserId) -> Erasure:
     begins a new session, as somebody else.
     """
     folder = services.settings.paths.secrets
-    erased_at = await services.run(erasures.mark, user_id, folder)
+    erased_at = await services.run(_mark, services.queue, user_id, folder)
     await services.journal.flush()  # what this process still holds back
     erased = await services.run_long(erasures.delete_rows, user_id)
     return Erasure(user_id=user_id, erased_at=erased_at, erased=erased, follows=list(FOLLOWS))
+
+
+def _mark(connection: Connection, queue: Queue, user_id: int, folder: Folder) -> datetime:
+    """Mark a user, and have the files rewritten that name them."""
+    marked = erasures.mark(connection, user_id, folder)
+    with suppress(ConflictError):  # what is under way sees to those who come meanwhile
+        queue.submit(connection, "forget")
+    return marked
 
 
 async def _export(services: Services, user_id: int) -> AsyncIterator[bytes]:

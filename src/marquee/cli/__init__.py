@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from marquee.cli import comparing, data, experiments, keys, learning, releasing, servers, upkeep
+from marquee.cli import (
+    archiving,
+    backups,
+    comparing,
+    data,
+    experiments,
+    keys,
+    learning,
+    releasing,
+    servers,
+    upkeep,
+)
 from marquee.cli.output import errors_as_lines
 
 __all__ = ["app", "main"]
@@ -43,7 +54,7 @@ def options(
     """Options of every command; all settings are environment variables (docs/configuration.md)."""
 
 
-for module in (servers, data, learning, comparing, releasing, experiments, keys, upkeep):
+for module in (servers, data, learning, comparing, releasing, experiments, keys, archiving, backups, upkeep):
     module.register(app)
 
 

@@ -38,7 +38,7 @@ class Check:
 
 def run_checks(settings: Settings) -> list[Check]:
     """All checks, in the order in which things are needed."""
-    checks: list[Callable[[Settings], Check]] = [_python, _home, _disk, _port, _objects, _tmdb]
+    checks: list[Callable[[Settings], Check]] = [_python, _home, _disk, _port, _objects, _archive, _tmdb]
     return [check(settings) for check in checks] + _database_and_models(settings)
 
 
@@ -95,6 +95,20 @@ def _objects(settings: Settings) -> Check:
             "object store", "failed", str(error), "Make the directory writable, or set MARQUEE_HOME."
         )
     return Check("object store", "ok", str(settings.paths.objects))
+
+
+def _archive(settings: Settings) -> Check:
+    from marquee.store.remote import RemoteStore
+
+    try:
+        remote = RemoteStore.open(settings.objects)
+        if remote is None:
+            fix = "Set MARQUEE_OBJECTS__URL to keep a second copy of everything elsewhere."
+            return Check("archive", "note", "none: what this home loses is lost", fix)
+        remote.put_named("doctor/marquee.txt", b"marquee doctor\n")
+    except MarqueeError as error:
+        return Check("archive", "failed", error.message, error.fix or "See docs/configuration.md.")
+    return Check("archive", "ok", remote.url)
 
 
 def _tmdb(settings: Settings) -> Check:

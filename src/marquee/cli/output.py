@@ -35,6 +35,8 @@ HIGHLIGHTS = {
     "promote": ("model", "verdict"),
     "infer": ("users", "k"),
     "pipeline": ("items", "interactions", "model", "verdict", "users"),
+    "backup": ("rows", "bytes", "pruned"),
+    "forget": ("rewritten", "expired"),
 }
 """What people see of a pipeline's counts; programs get all of them with --json."""
 

@@ -18,5 +18,7 @@ PIPELINES: Final[Mapping[str, str]] = {
     "mirror": "marquee.pipelines.promote:mirror",
     "infer": "marquee.pipelines.infer:infer",
     "pipeline": "marquee.pipelines.run:run_steps",
+    "backup": "marquee.pipelines.backup:backup",
+    "forget": "marquee.pipelines.forget:forget",
 }
 """Pipeline → `module:function`, imported where it is executed: a worker itself stays small."""

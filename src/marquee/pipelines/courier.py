@@ -29,7 +29,7 @@ from marquee.telemetry.metrics import (
     OUTBOX_WAITING,
 )
 
-__all__ = ["Courier", "Delivery"]
+__all__ = ["Courier", "Delivery", "enqueue_lacking"]
 
 LOCK: Final = 0x436F7572  # "Cour"; any number that nobody else locks
 PARCELS_AT_A_TIME: Final = 100
@@ -41,7 +41,7 @@ STOP_SECONDS: Final = 3.0
 """How long a delivery may take to notice that it is to stop; then the process ends without it."""
 
 Report = Callable[[int, int], None]
-"""`report(objects, bytes)` delivered by now."""
+"""`report(objects, bytes)`: how many were dealt with by now, and the bytes that were delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,26 @@ class _StoppedError(Exception):
     """The courier was told to stop."""
 
 
+def enqueue_lacking(database: Database, objects: ObjectStore) -> int:
+    """
+    Have everything delivered that is in the directory and not, or not whole, in the archive.
+
+    Returns:
+        How many objects that is.
+
+    Raises:
+        StoreError: the archive cannot be listed.
+    """
+    assert objects.remote is not None
+    there = {(remote.key, remote.size) for remote in objects.remote.list()}
+    lacking = [ref.key for ref in objects.list() if (ref.key, ref.size) not in there]
+    # Manifests are JSON; they come behind what they name.
+    lacking.sort(key=lambda key: (key.endswith(".json"), (objects.root / key).stat().st_mtime_ns))
+    with database.begin() as connection:
+        outbox.add(connection, lacking)
+    return len(lacking)
+
+
 class Courier:
     """
     Delivers what waits.
@@ -81,18 +101,26 @@ class Courier:
         self._stop = threading.Event()
         self._said: str | None = None
 
-    def deliver(self, report: Report | None = None) -> Delivery | None:
+    def deliver(self, report: Report | None = None, *, wait: bool = False) -> Delivery | None:
         """
         Walk once through the outbox.
 
+        Args:
+            wait: for another process that delivers.
+
         Returns:
-            What was done; None: another process delivers.
+            What was done; None: another process delivers, and we did not wait.
 
         Raises:
             StoreUnavailableError: the archive or the database cannot be reached; all that is left waits.
             StoreError: the archive refuses us.
         """
-        with self._alone() as alone:
+        with self._database.begin() as connection:
+            if not outbox.next_parcels(connection, 1):  # the usual case: no lock, no further connection
+                OUTBOX_WAITING.set(0)
+                OUTBOX_OLDEST_SECONDS.set(0)
+                return Delivery()
+        with self._alone(wait) as alone:
             return self._walk(report) if alone else None
 
     async def deliver_forever(self) -> None:
@@ -142,7 +170,7 @@ class Courier:
                     after = parcel.outbox_id
                     made = self._hand_over(parcel, made, held)
                     if report is not None:
-                        report(made.delivered, made.size)
+                        report(made.delivered + len(made.refused), made.size)
         finally:
             self._measure()
 
@@ -203,14 +231,16 @@ class Courier:
         OUTBOX_OLDEST_SECONDS.set(0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds())
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
+    def _alone(self, wait: bool) -> Iterator[bool]:
         """Whether no other process delivers; none begins to before this one is done, or gone."""
         with self._database.translate_errors():
             connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             connection.detach()  # closing it gives the lock back; returning it to the pool would not
         try:
             with self._database.translate_errors():
-                alone = bool(connection.scalar(select(func.pg_try_advisory_lock(LOCK))))
+                if wait:
+                    connection.execute(select(func.pg_advisory_lock(LOCK)))
+                alone = wait or bool(connection.scalar(select(func.pg_try_advisory_lock(LOCK))))
             yield alone
         finally:
             connection.close()

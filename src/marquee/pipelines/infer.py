@@ -5,6 +5,7 @@ The same `RecommendationPipeline` answers `marquee recommend`, so that a batch a
 """
 
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from marquee.store.repositories import deployments, outbox, recommendations, run
 from marquee.store.repositories import interactions as interaction_rows
 from marquee.store.repositories import items as item_rows
 
-__all__ = ["infer", "recommend_user"]
+__all__ = ["infer", "recommend_all", "recommend_user"]
 
 BLOCK_USERS = 2048
 DEFAULT_K = 20
@@ -50,25 +51,43 @@ def infer(context: RunContext) -> dict[str, Any]:
     if newest is not None and newest.generated_at >= begun:
         # Written by this run: its process died between that commit and the record of its end.
         return {"k": k, "bundle": newest.bundle}
-    bundle, model = load_champion(context.settings, context.database, context.objects)
-    interactions = interaction_rows.load(context.database)
-    histories = interactions.histories()
-    pipeline, _ = _pipeline(model, context.database)
+    bundle, user_ids, ranked = recommend_all(
+        context.settings, context.database, context.objects, k, told=context.progress
+    )
+    archived = _keep(context.objects, user_ids, ranked, bundle, moment)
+    with context.database.begin() as connection:
+        outbox.add(connection, archived)
+        recommendations.replace_all(connection, user_ids, ranked, bundle=bundle, generated_at=moment)
+    return {"users": len(user_ids), "k": k, "bundle": bundle}
+
+
+def recommend_all(
+    settings: Settings,
+    database: Database,
+    objects: ObjectStore,
+    k: int,
+    *,
+    told: Callable[[str, int, int], None] | None = None,
+) -> tuple[str, Ids, RankedItems]:
+    """
+    The champion's lists for everybody now.
+
+    Returns:
+        The key of its bundle, the users, and their lists.
+    """
+    bundle, model = load_champion(settings, database, objects)
+    histories = interaction_rows.load(database).histories()
+    pipeline, _ = _pipeline(model, database)
     blocks = []
     for start in range(0, len(histories), BLOCK_USERS):
         blocks.append(pipeline.recommend(histories.take(slice(start, start + BLOCK_USERS)), k))
-        context.progress("recommend", min(start + BLOCK_USERS, len(histories)), len(histories))
+        if told is not None:
+            told("recommend", min(start + BLOCK_USERS, len(histories)), len(histories))
     ranked = RankedItems(
         np.concatenate([block.item_ids for block in blocks]),
         np.concatenate([block.scores for block in blocks]),
     )
-    archived = _keep(context.objects, histories.user_ids, ranked, bundle, moment)
-    with context.database.begin() as connection:
-        outbox.add(connection, archived)
-        recommendations.replace_all(
-            connection, histories.user_ids, ranked, bundle=bundle, generated_at=moment
-        )
-    return {"users": len(histories), "k": k, "bundle": bundle}
+    return bundle, histories.user_ids, ranked
 
 
 def load_champion(settings: Settings, database: Database, objects: ObjectStore) -> tuple[str, Recommender]:

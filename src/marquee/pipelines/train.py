@@ -24,6 +24,7 @@ from marquee.models import Recommender, model_class
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 from marquee.models.mlp import Mlp
+from marquee.pipelines.checkpoint_copies import CheckpointCopies
 from marquee.pipelines.curves import Curves
 from marquee.pipelines.judging import judge_predictor
 from marquee.pipelines.run import RunContext
@@ -73,7 +74,8 @@ def train(context: RunContext) -> dict[str, Any]:
         "marquee.snapshot": snapshot.key,
         "marquee.code_version": code_version,
     }
-    with registry.run(name, parameters={**config.to_dict(), **facts}, tags=tags) as tracked:
+    copies = CheckpointCopies(context.objects.remote, _checkpoints(context), context.run_id)
+    with registry.run(name, parameters={**config.to_dict(), **facts}, tags=tags) as tracked, copies:
         model = kind(config)
         curves = Curves()
         metrics = _fit(model, snapshot, _Reported(context, tracked, curves), context)
@@ -100,6 +102,7 @@ def train(context: RunContext) -> dict[str, Any]:
             _deploy(connection, "predictor", bundle, context, report)
     mirror_slots(context.settings, context.database)
     shutil.rmtree(_checkpoints(context), ignore_errors=True)  # nobody continues what has ended
+    copies.forget()
     made = {"model": name, "version": bundle.version, **facts, **metrics}
     return made if report is None else {**made, "predictor": _said(report)}
 

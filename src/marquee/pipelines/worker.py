@@ -33,6 +33,7 @@ from marquee.monitoring.canary import Watch
 from marquee.pipelines import PIPELINES
 from marquee.pipelines.courier import Courier
 from marquee.pipelines.run import RunContext, execute
+from marquee.pipelines.schedule import schedule
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import run_logs, runs
@@ -148,6 +149,7 @@ async def _work(app: procrastinate.App, settings: Settings, database: Database, 
         ),
         asyncio.create_task(_rescue(app, silent)),
         asyncio.create_task(_watch_canaries(database)),
+        asyncio.create_task(schedule(settings, database)),
         asyncio.create_task(stop.wait()),
     ]
     objects = ObjectStore.of(settings)

@@ -8,7 +8,7 @@ at once, and Arrow's kernels join them with the fields of variable width.
 Source: PostgreSQL documentation, "COPY", "Binary Format"; array format from `array_recv`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 if TYPE_CHECKING:
     from marquee.store.postgres import Database
 
-__all__ = ["copy_in", "encode", "read_arrow"]
+__all__ = ["copy_in", "encode", "encode_batches", "read_arrow"]
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
@@ -60,10 +60,19 @@ def copy_in(connection: Connection, table: str, rows: pa.Table) -> int:
 
 def encode(rows: pa.Table) -> Iterator[bytes | memoryview]:
     """The byte stream of a binary COPY of the rows, in slices."""
+    slices = (rows.slice(first, ROWS_PER_SLICE) for first in range(0, len(rows), ROWS_PER_SLICE))
+    return encode_batches([column.combine_chunks() for column in part.columns] for part in slices)
+
+
+def encode_batches(batches: Iterable[list[pa.Array]]) -> Iterator[bytes | memoryview]:
+    """
+    The byte stream of a binary COPY of batches of rows, each given by its columns.
+
+    Binary values are fields as they are: whoever gives them knows PostgreSQL's format of the column.
+    """
     yield HEADER
-    for first in range(0, len(rows), ROWS_PER_SLICE):
-        part = rows.slice(first, ROWS_PER_SLICE)
-        yield _content(_encode_rows([column.combine_chunks() for column in part.columns]))
+    for columns in batches:
+        yield _content(_encode_rows(columns))
     yield TRAILER
 
 
@@ -123,7 +132,7 @@ def _encode_values(column: pa.Array) -> tuple[NDArray[Any], pa.BinaryArray]:
         present = column.is_valid().to_numpy(zero_copy_only=False)
         payload = _binary(np.concatenate([[0], np.cumsum(present * width)]), values[present])
     else:
-        payload = column.cast(pa.string()).cast(pa.binary())
+        payload = column if pa.types.is_binary(column.type) else column.cast(pa.string()).cast(pa.binary())
         payload = payload.fill_null(b"") if payload.null_count else payload
     lengths = np.diff(_offsets(payload)).astype(">i4")
     if column.null_count:
@@ -200,7 +209,7 @@ def _big_endian(column: pa.Array) -> NDArray[Any]:
         return (_plain(column.cast(pa.int32())) - POSTGRES_EPOCH_DAYS).astype(">i4")
     if pa.types.is_boolean(kind):
         return _plain(column.cast(pa.uint8()))
-    if kind not in (pa.int64(), pa.int32(), pa.float32(), pa.float64()):
+    if kind not in (pa.int64(), pa.int32(), pa.int16(), pa.float32(), pa.float64()):
         raise TypeError(f"No COPY encoding of {kind}")
     values = _plain(column)
     return values.astype(values.dtype.newbyteorder(">"), copy=False)

@@ -103,7 +103,7 @@ class ObjectStore:
             key = f"{prefix}/{digest}{suffix}"
             path = self._path(key)
             try:
-                with self._writing():
+                with self.writing():
                     self._create(key, view, digest)
                     self._make_durable(path)
             except (BaseError, OSError) as error:
@@ -171,6 +171,16 @@ class ObjectStore:
             key=lambda ref: ref.key,
         )
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell `_sweep`, in this and other processes, that the staging files of now are in use."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+
     def _path(self, key: str) -> Path:
         _check_segments(key)
         if not _NAME.fullmatch(key.rpartition("/")[2]):
@@ -184,7 +194,7 @@ class ObjectStore:
             return path
         if self.remote is None:
             raise _missing(key, self.root)
-        with self._writing():
+        with self.writing():
             size = self.remote.download(key, path, path.name[:64])
             self._make_durable(path)
         get_logger().info("objects.fetched", key=key, size=size)
@@ -207,16 +217,6 @@ class ObjectStore:
             self._durable.add(folder)
             folder = folder.parent
             sync(folder)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Tell `_sweep`, in this and other processes, that the staging files of now are in use."""
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _sweep(self) -> None:
         """Remove what killed writers left, unless somebody is writing at this moment."""

@@ -6,17 +6,15 @@ given once and never again. Everything streams in bounded memory, every request 
 that was cut short by a crash does not exist: a service shows an object when it has all of it.
 """
 
-import configparser
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Final, Self
 from urllib.parse import unquote
 
 import obstore
@@ -24,18 +22,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
 
 from marquee.config import ObjectSettings
-from marquee.errors import (
-    ConfigError,
-    DamagedObjectError,
-    NotFoundError,
-    StoreError,
-    StoreUnavailableError,
-)
+from marquee.errors import ConfigError, DamagedObjectError, NotFoundError, StoreError
 from marquee.store.disk import sync
+from marquee.store.s3 import open_s3, translated
 from marquee.telemetry import get_logger
-
-if TYPE_CHECKING:
-    from obstore.store import S3Credential
 
 __all__ = ["PART_BYTES", "RemoteObject", "RemoteStore"]
 
@@ -44,19 +34,6 @@ PART_BYTES: Final = 8 << 20
 PARTS: Final = 9_000
 """Parts of one object at most; S3 takes 10,000. Larger objects have larger parts."""
 PARTS_AT_A_TIME: Final = 4
-READ_AGAIN: Final = timedelta(minutes=5)
-"""How old what was read from a credentials file may grow: people replace keys while servers run."""
-
-# Code of S3 → what to do. The code alone tells these apart; all of them are 403.
-_FIXES: Final = {
-    "SignatureDoesNotMatch": "Check the secret key: see `credentials` in docs/configuration.md.",
-    "InvalidAccessKeyId": "Check the access key: see `credentials` in docs/configuration.md.",
-    "RequestTimeTooSkewed": "Set the clock of this machine (or of the service), for example by NTP.",
-    "NoSuchBucket": "Make the bucket, or check MARQUEE_OBJECTS__URL.",
-    "AccessDenied": "Let these credentials read, write, list and delete objects below MARQUEE_OBJECTS__URL.",
-    "NotImplemented": "Leave the setting unset that asks for it (MARQUEE_OBJECTS__ENCRYPTION?).",
-}
-_TRANSIENT: Final = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling"}
 
 Told = Callable[[int], None]
 """Called with the bytes that were read or written since the last call; what it raises stops the transfer."""
@@ -108,7 +85,7 @@ class RemoteStore:
                 ) from error
             self._store = LocalStore(self._directory)
         else:
-            self._store = _s3(settings, self.url)
+            self._store = open_s3(settings, self.url)
 
     @classmethod
     def open(cls, settings: ObjectSettings) -> Self | None:
@@ -302,99 +279,10 @@ class RemoteStore:
         try:
             yield
         except (BaseError, FileNotFoundError) as error:
-            said = str(error).partition("\nDebug source:")[0]
-            code = next(iter(re.findall(r"<Code>(\w+)</Code>", said)), None)
-            status = next(iter(re.findall(r"status code: (\d+)", said)), None)
-            reason = next(iter(re.findall(r"<Message>(.*?)</Message>", said)), None) or _short(said)
-            if code != "NotImplemented" and (
-                code in _TRANSIENT
-                or (status is None and "HTTP error" in said)
-                or (status is not None and (status.startswith("5") or status == "429"))
-            ):
-                raise StoreUnavailableError(
-                    f"The archive {self.url} cannot be reached: {reason}",
-                    fix="Check MARQUEE_OBJECTS__URL, MARQUEE_OBJECTS__ENDPOINT and the network; "
-                    "what waits is sent when it is back.",
-                ) from error
-            raise StoreError(
-                f"The archive {self.url} refused {key}: {f'{code}: ' if code else ''}{reason}",
-                fix=_FIXES.get(code or "", "Check MARQUEE_OBJECTS__URL and the credentials."),
-            ) from error
+            raise translated(error, self.url, key) from error
 
     def _missing(self, key: str) -> NotFoundError:
         return NotFoundError(f"There is no object {key} in {self.url}.", fix="Check MARQUEE_OBJECTS__URL.")
-
-
-def _s3(settings: ObjectSettings, url: str) -> S3Store:
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    endpoint = settings.endpoint and settings.endpoint.rstrip("/")
-    path_style = endpoint is not None if settings.path_style is None else settings.path_style
-    if endpoint and not path_style:
-        scheme, _, host = endpoint.partition("://")
-        endpoint = f"{scheme}://{bucket}.{host}"
-    config: dict[str, Any] = {"virtual_hosted_style_request": not path_style}
-    given = {"endpoint": endpoint, "region": settings.region, "sse_kms_key_id": settings.kms_key}
-    config |= {name: value for name, value in given.items() if value is not None}
-    if settings.encryption != "none":
-        config["server_side_encryption"] = settings.encryption
-    shared = settings.shared_credentials
-    provider = None if shared is None else _CredentialsFile(*shared)
-    if provider is not None:
-        provider()  # what is wrong with the file is said at the start
-    try:
-        return S3Store(
-            bucket,
-            prefix=prefix or None,
-            client_options={
-                "allow_http": bool(endpoint and endpoint.startswith("http://")),
-                "timeout": timedelta(seconds=settings.timeout_seconds),
-                "connect_timeout": timedelta(seconds=settings.connect_timeout_seconds),
-            },
-            retry_config={
-                "max_retries": settings.retries,
-                "retry_timeout": timedelta(seconds=settings.timeout_seconds * (settings.retries + 1)),
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=10),
-                    "base": 2,
-                },
-            },
-            credential_provider=provider,
-            **config,
-        )
-    except (BaseError, ValueError) as error:
-        raise ConfigError(
-            f"The archive {url} cannot be used: {_short(str(error))}.", fix="See docs/configuration.md."
-        ) from error
-
-
-class _CredentialsFile:
-    """Keys as other S3 clients keep them in a file."""
-
-    def __init__(self, path: Path, profile: str) -> None:
-        self._path = path
-        self._profile = profile
-
-    def __call__(self) -> "S3Credential":
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read_string(self._path.read_text("utf-8"))
-            section = parser[self._profile]
-            return {
-                "access_key_id": section["aws_access_key_id"],
-                "secret_access_key": section["aws_secret_access_key"],
-                "token": section.get("aws_session_token"),
-                "expires_at": datetime.now(UTC) + READ_AGAIN,
-            }
-        except (OSError, ValueError, KeyError, configparser.Error) as error:
-            # The message of a parser quotes the line, which may hold the secret.
-            reason = (
-                error.strerror if isinstance(error, OSError) else f"no keys in its section [{self._profile}]"
-            )
-            raise ConfigError(
-                f"The credentials file {self._path} cannot be used: {reason}.",
-                fix="Write aws_access_key_id and aws_secret_access_key into that section.",
-            ) from None
 
 
 def _pieces(path: Path, key: str, sha256: str, size: int, told: Told | None) -> Iterator[bytes]:
@@ -416,8 +304,3 @@ def _pieces(path: Path, key: str, sha256: str, size: int, told: Told | None) -> 
             if not following:
                 return
             piece = following
-
-
-def _short(said: str) -> str:
-    """The end of a chain of errors, in one line: what happened last explains the most."""
-    return " ".join(said.split("\n")[0].split()).rsplit(" - ", 1)[-1].rstrip(".")

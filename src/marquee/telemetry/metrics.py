@@ -113,6 +113,13 @@ OUTBOX_DELIVERED = Counter("marquee_outbox_delivered_total", "Objects that have 
 OUTBOX_DELIVERED_BYTES = Counter("marquee_outbox_delivered_bytes_total", "Their bytes.")
 OUTBOX_FAILURES = Counter("marquee_outbox_failures_total", "Deliveries of an object that failed.")
 
+BACKUP_AGE_SECONDS = Gauge(
+    "marquee_backup_newest_verified_age_seconds",
+    "Age of the newest backup that was read as a whole and found to be right.",
+    multiprocess_mode="livemin",
+)
+BACKUP_BYTES = Gauge("marquee_backup_bytes", "Size of that backup.", multiprocess_mode="livemax")
+
 # What is known of users
 
 USER_CACHE = Counter("marquee_users_cache_lookups_total", "Look-ups of users.", ["result"])

@@ -473,6 +473,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/run/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Back up all tables
+         * @description Write a backup, prove that it can be read, and let old ones go.
+         *
+         *     Role: operator.
+         */
+        post: operations["run_backup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{run_id}": {
         parameters: {
             query?: never;
@@ -1549,7 +1571,8 @@ export interface components {
          *       "follows": [
          *         "The next snapshot, and with it the next model, is made without this user.",
          *         "The model that serves now was trained with these events; it is replaced by the next one.",
-         *         "Backups and raw input files of before keep their rows until they expire; whatever is restored or loaded from them leaves this user out.",
+         *         "Input files are rewritten without this user within minutes; snapshots and archives of data sets of before go when they expire.",
+         *         "Backups of before keep their rows until they expire; whatever is restored from them leaves this user out.",
          *         "Events that arrive for this user from now on are refused."
          *       ]
          *     }
@@ -6506,7 +6529,8 @@ export interface operations {
                      *       "follows": [
                      *         "The next snapshot, and with it the next model, is made without this user.",
                      *         "The model that serves now was trained with these events; it is replaced by the next one.",
-                     *         "Backups and raw input files of before keep their rows until they expire; whatever is restored or loaded from them leaves this user out.",
+                     *         "Input files are rewritten without this user within minutes; snapshots and archives of data sets of before go when they expire.",
+                     *         "Backups of before keep their rows until they expire; whatever is restored from them leaves this user out.",
                      *         "Events that arrive for this user from now on are refused."
                      *       ]
                      *     }
@@ -7142,6 +7166,115 @@ export interface operations {
             };
             /** @description Body too large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Run failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_backup: {
+        parameters: {
+            query?: {
+                /** @description Answer when the run has finished; `false`: at once, with its id. */
+                wait?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "result": "train finished"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunResult"];
+                };
+            };
+            /** @description Queued, or still running after the longest wait */
+            202: {
+                headers: {
+                    /** @description Where to look at it. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11",
+                     *       "status": "queued",
+                     *       "location": "/v1/runs/0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunAccepted"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Already running */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-__all__ = ["HEAD", "alembic_config", "upgrade"]
+__all__ = ["HEAD", "alembic_config", "downgrade", "upgrade"]
 
 HEAD: Final = "0003"
 """The newest revision, known without importing Alembic: opening a database that is at head stays fast."""
@@ -25,13 +25,14 @@ def alembic_config(connection: "Connection | None" = None) -> "Config":
     return config
 
 
-def upgrade(connection: "Connection", before: str | None, *, address: str) -> None:
+def upgrade(connection: "Connection", before: str | None, *, address: str, to: str = "head") -> None:
     """
-    Bring a database to `HEAD`.
+    Bring a database to a revision.
 
     Args:
         before: its revision.
         address: of the server, for messages.
+        to: the revision; default: the newest.
 
     Raises:
         ConfigError: the revision is unknown: a newer Marquee made it.
@@ -41,9 +42,17 @@ def upgrade(connection: "Connection", before: str | None, *, address: str) -> No
 
     config = alembic_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if before is not None and before not in known:
+    wanted = before if to == "head" else to
+    if wanted is not None and wanted not in known:
         raise ConfigError(
-            f"The database at {address} is at revision {before}, which this Marquee does not know.",
+            f"The database at {address} is at revision {wanted}, which this Marquee does not know.",
             fix="Use the Marquee version that migrated it, or a newer one.",
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
+
+
+def downgrade(connection: "Connection") -> None:
+    """Take all tables of a database away, with what is in them."""
+    from alembic import command
+
+    command.downgrade(alembic_config(connection), "base")

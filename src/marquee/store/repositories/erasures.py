@@ -27,7 +27,17 @@ from marquee.store.notify import notify_users
 from marquee.store.secrets import read_secret
 from marquee.store.tables import erasures, users
 
-__all__ = ["LOCK", "OF_USER", "delete_rows", "mark", "refuse_erased", "without_erased"]
+__all__ = [
+    "LOCK",
+    "OF_USER",
+    "apply",
+    "delete_rows",
+    "hashes_in",
+    "mark",
+    "note",
+    "refuse_erased",
+    "without_erased",
+]
 
 LOCK: Final = 0x45726173  # "Eras"; any number that nobody else locks
 KEY_CHECK: Final = b"the key of this table"
@@ -43,6 +53,13 @@ OF_USER: Final = {
     "quarantine": "DELETE FROM quarantine WHERE content->>'user_id' = CAST(:user_id AS text)",
 }
 """In this order: shadow answers are found by the impressions."""
+
+
+WHO_IS_KNOWN: Final = """
+SELECT user_id FROM users UNION SELECT user_id FROM interactions UNION SELECT user_id FROM impressions
+UNION SELECT user_id FROM predictions UNION SELECT user_id FROM recommendations
+UNION SELECT CAST(content->>'user_id' AS bigint) FROM quarantine WHERE content->>'user_id' ~ '^-?[0-9]{1,18}$'
+"""
 
 
 def mark(connection: Connection, user_id: int, folder: Path) -> datetime:
@@ -94,6 +111,44 @@ def delete_rows(connection: Connection, user_id: int) -> dict[str, int]:
     }
     notify_users(connection, [user_id])
     return deleted
+
+
+def note(connection: Connection, user_id: int, folder: Path) -> bytes:
+    """What to keep beside the backups of a user who was marked, for who restores one of before."""
+    key = _key(connection, folder)
+    return "\n".join(_hash(key, name).hex() for name in (KEY_CHECK, _name(user_id))).encode()
+
+
+def hashes_in(note: bytes) -> list[bytes]:
+    """The hashes of a `note`."""
+    return [bytes.fromhex(line) for line in note.decode().split()]
+
+
+def apply(connection: Connection, hashes: Iterable[bytes], folder: Path) -> int:
+    """
+    Erase who was erased elsewhere: after a backup of before was restored.
+
+    Args:
+        hashes: of the table `erasures` elsewhere, or of notes.
+        folder: of the secrets.
+
+    Returns:
+        How many users were known here.
+
+    Raises:
+        ConfigError: the erased cannot be told, since the key is not the one they were hashed with.
+    """
+    new = set(hashes) - set(connection.execute(select(erasures.c.user_hash)).scalars())
+    if not new:
+        return 0
+    connection.execute(upsert(erasures).values([{"user_hash": each} for each in sorted(new)]))
+    key = _key(connection, folder)
+    known = connection.execute(text(WHO_IS_KNOWN)).scalars()
+    erased = [i for i in known if i is not None and _hash(key, _name(i)) in new]
+    for user_id in erased:
+        mark(connection, user_id, folder)
+        delete_rows(connection, user_id)
+    return len(erased)
 
 
 def refuse_erased(connection: Connection, user_ids: Iterable[int]) -> None:

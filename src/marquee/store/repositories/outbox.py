@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select, text, update
 
 from marquee.store.tables import outbox
 
-__all__ = ["Parcel", "add", "done", "failed", "next_parcels", "waiting"]
+__all__ = ["Parcel", "add", "done", "drop", "failed", "next_parcels", "waiting"]
 
 MAX_ERROR: Final = 2_000
 
@@ -70,6 +70,11 @@ def next_parcels(connection: Connection, limit: int, *, after: int = 0) -> list[
 def done(connection: Connection, outbox_id: int) -> None:
     """An object has arrived."""
     connection.execute(delete(outbox).where(outbox.c.outbox_id == outbox_id))
+
+
+def drop(connection: Connection, keys: Sequence[str]) -> None:
+    """Objects are gone for good: they wait no longer."""
+    connection.execute(delete(outbox).where(outbox.c.object_key.in_(keys)))
 
 
 def failed(connection: Connection, outbox_id: int, error: str) -> None:

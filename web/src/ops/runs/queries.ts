@@ -15,7 +15,7 @@ export interface Logs {
   next: string;
 }
 
-export const STARTABLE = ["pipeline", "prepare", "train", "infer"] as const;
+export const STARTABLE = ["pipeline", "prepare", "train", "infer", "backup"] as const;
 export type Startable = (typeof STARTABLE)[number];
 
 export interface Start {
@@ -110,6 +110,8 @@ function send({ pipeline, model, k }: Start): Promise<Schemas["RunAccepted"] | S
       return body(opsApi().POST("/run/train", { params, body: { model_name: model } }));
     case "infer":
       return body(opsApi().POST("/run/model-inference", { params }));
+    case "backup":
+      return body(opsApi().POST("/run/backup", { params }));
     case "pipeline":
       return body(opsApi().POST("/run/pipeline", { params, body: { model_name: model, k } }));
   }

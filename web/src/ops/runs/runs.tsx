@@ -16,7 +16,7 @@ import { StartRun } from "./start-run";
 import { StepsPicture } from "./steps-picture";
 import { RUN_TONES, usePipelineName } from "./words";
 
-const PIPELINES = ["", "pipeline", "prepare", "train", "promote", "infer"] as const;
+const PIPELINES = ["", "pipeline", "prepare", "train", "promote", "infer", "backup", "forget"] as const;
 
 export function Runs() {
   const { t } = useTranslation("ops");
