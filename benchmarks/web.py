@@ -2,8 +2,8 @@
 How heavy and how quick the site is in a browser.
 
 Starts Marquee on a home of its own and opens its site in headless Chromium, each time with an empty cache:
-what the first visit loads, compressed; when something is first painted; how far a page jumps while it loads, in
-the worst of its views; and how long after a click a row changes, at first sight and with what the API then
+what the first visit loads, compressed; when something is first painted; how far a page jumps while it loads,
+in the worst of its views; and how long after a click a row changes, at first sight and with what the API then
 answers. Medians of several rounds, after one that is not counted. Chromium is the machine's, or the one that
 MARQUEE_TEST_BROWSER names; it reaches nothing but this machine.
 
@@ -26,8 +26,9 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
 
-from start import environment, free_port, healthy
+from start import environment, free_port
 
+READY = "Ctrl-C stops everything."
 TARGET_KB = 200
 TARGET_PAINT_MS = 1000
 TARGET_CHANGE_MS = 200
@@ -37,6 +38,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 VIEWS = ("/", "/films/27205", "/search?q=the", "/predictor", "/me")
 
+VIEWER = 7
+HOME = "/ of a viewer with a history"
 FILES = ("document", "stylesheet", "script")
 
 SHIFTS = """
@@ -45,10 +48,15 @@ SHIFTS = """
         for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
     }).observe({type: "layout-shift", buffered: true});
 """
+# Rows further down wait until somebody comes near.
+ARRIVED = """
+    () => ![...document.querySelectorAll("[aria-busy=true]")].some(
+        element => element.getBoundingClientRect().top < innerHeight)
+"""
 PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
-# From the click to the frame after which the change is on screen. The film that was clicked leaves at once; its
-# row is up to date when what the API recommends after the event is drawn.
+# From the click to the frame after which the change is on screen. The film that was clicked leaves at once;
+# the row is up to date when what the API recommends after the event is drawn.
 CLICK = """
     button => new Promise(done => {
         const film = button.closest("li"), row = film.parentElement;
@@ -84,16 +92,18 @@ def main() -> None:
         sys.exit(f"needs a browser: {', '.join(BROWSERS)}, or MARQUEE_TEST_BROWSER")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         port = free_port()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "marquee.cli", "up"],
-            env={**environment(Path(folder) / "home", port), "MARQUEE_DEMO": "true"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        output = Path(folder) / "output"
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "marquee.cli", "up"],
+                env={**environment(Path(folder) / "home", port), "MARQUEE_DEMO": "true"},
+                stdout=out,
+                stderr=out,
+            )
         try:
-            while not healthy(port):
+            while READY not in output.read_text("utf-8"):
                 if process.poll() is not None:
-                    sys.exit(f"marquee up ended with {process.returncode}")
+                    sys.exit(output.read_text("utf-8"))
                 time.sleep(0.1)
             browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
             report(f"http://127.0.0.1:{port}", browser, rounds)
@@ -112,7 +122,7 @@ def report(url: str, browser: Browser, rounds: int) -> None:
 
     paints: list[float] = []
     changes: list[tuple[float, float]] = []
-    shifts: dict[str, list[float]] = {view: [] for view in VIEWS}
+    shifts: dict[str, list[float]] = {view: [] for view in (*VIEWS, HOME)}
     for _ in range(rounds + 1):
         for view in VIEWS:
             with visitor(browser, url) as context:
@@ -120,7 +130,11 @@ def report(url: str, browser: Browser, rounds: int) -> None:
                 shifts[view].append(page.evaluate("window.shifts"))
                 if view == "/":
                     paints.append(page.evaluate(PAINTED))
-                    changes.append(changed(page))
+        with visitor(browser, url) as context:
+            context.request.post("/v1/session", data={"user_id": VIEWER})
+            page = opened(context, "/")
+            shifts[HOME].append(page.evaluate("window.shifts"))
+            changes.append(changed(page))
     show("first contentful paint", statistics.median(paints[1:]), "ms", TARGET_PAINT_MS, spread(paints[1:]))
     for name, times in zip(
         ("click to changed row", "click to new answer"), zip(*changes[1:], strict=True), strict=True
@@ -128,7 +142,7 @@ def report(url: str, browser: Browser, rounds: int) -> None:
         show(name, statistics.median(times), "ms", TARGET_CHANGE_MS, spread(times))
     medians = {view: statistics.median(values[1:]) for view, values in shifts.items()}
     worst = max(medians, key=lambda view: medians[view])
-    show("layout shift", medians[worst], "", TARGET_SHIFT, f"the most of {len(VIEWS)} views: {worst}")
+    show("layout shift", medians[worst], "", TARGET_SHIFT, f"the most of {len(medians)} views: {worst}")
 
 
 def first_load(url: str, browser: Browser) -> dict[str, int]:
@@ -151,7 +165,8 @@ def first_load(url: str, browser: Browser) -> dict[str, int]:
 
 def changed(page: Page) -> tuple[float, float]:
     """Milliseconds from "not interested" until the film is gone, and until what the API answers is shown."""
-    button = page.locator("li[data-flip] button").filter(has=page.locator("svg.lucide-eye-off")).first
+    row = page.get_by_role("region", name="For you", exact=True)
+    button = row.get_by_role("button", name="Not interested in", include_hidden=True).first
     gone, answered = button.evaluate(CLICK)
     return gone, answered
 
@@ -169,7 +184,7 @@ def opened(context: BrowserContext, view: str) -> Page:
     """A page after all that it loads by itself."""
     page = context.new_page()
     page.goto(view, wait_until="networkidle")
-    page.locator("[aria-busy=true]").first.wait_for(state="detached")
+    page.wait_for_function(ARRIVED)
     return page
 
 

@@ -18,7 +18,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 SITE = REPOSITORY / "src" / "marquee" / "api" / "site_files" / "index.html"
@@ -38,6 +46,7 @@ BROWSER_OPTIONS = [
 ]
 IMAGE_HOST = "image.tmdb.org"
 DEADLINE_SECONDS = 180
+EXPECTED_SECONDS = 30
 GREETING = "Ctrl-C stops everything."
 
 
@@ -82,10 +91,13 @@ class Marquee:
 
     def make_key(self, role: str) -> str:
         """Make an API key; from the first on this machine alone is trusted no more."""
-        command = [sys.executable, "-m", "marquee.cli", "keys", "create", f"test {role}", "--role", role]
-        made = subprocess.run([*command, "--json"], env=self._environment(), check=True, capture_output=True)
-        key: str = json.loads(made.stdout)["key"]
+        key: str = json.loads(self.run("keys", "create", f"test {role}", "--role", role, "--json"))["key"]
         return key
+
+    def run(self, *arguments: str) -> bytes:
+        """Run a command of the program; what it printed."""
+        command = [sys.executable, "-m", "marquee.cli", *arguments]
+        return subprocess.run(command, env=self._environment(), check=True, capture_output=True).stdout
 
     def build(self) -> None:
         """Let the first start of `marquee up` build everything, and stop it again."""
@@ -211,6 +223,7 @@ def browser(missing: Callable[[str], None]) -> Iterator[Browser]:
     path = named or next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         missing(f"a browser ({', '.join(BROWSERS)}, or MARQUEE_TEST_BROWSER)")
+    expect.set_options(timeout=EXPECTED_SECONDS * 1000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
         yield chromium
