@@ -19,3 +19,9 @@ export function welcome(): void {
   localStorage.setItem(KEPT, "1");
   welcomed.set(true);
 }
+
+/** Whoever is forgotten is a newcomer again. */
+export function unwelcome(): void {
+  localStorage.removeItem(KEPT);
+  welcomed.set(false);
+}

@@ -9,6 +9,7 @@ import { Button } from "../../components/button";
 import { Dialog } from "../../components/dialog";
 import { ErrorState } from "../../components/states";
 import { toast } from "../../components/toast-store";
+import { unwelcome } from "../onboarding/newcomer";
 import { useActing } from "./acting";
 import styles from "./profile.module.css";
 
@@ -72,6 +73,7 @@ function Forget({ userId, open, onClose }: { userId: number; open: boolean; onCl
             onClick={() =>
               erase.mutate(userId, {
                 onSuccess: () => {
+                  unwelcome();
                   onClose();
                   toast({ title: t("privacy.forgotten"), detail: t("privacy.forgottenDetail") });
                   void navigate("/");
