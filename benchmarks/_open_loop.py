@@ -23,11 +23,14 @@ class Asked:
     Attributes:
         waits: milliseconds from when a request was due to its answer, by status.
         broken: connections that were lost with a request on them.
+        resent: of requests on a connection that the server had closed for idleness as they were written: they
+            were sent again on another, as every HTTP client does (RFC 9112, 9.3.1).
         offered: requests that became due.
     """
 
     waits: dict[int, list[float]] = field(default_factory=dict)
     broken: int = 0
+    resent: int = 0
     offered: int = 0
     seconds: float = 0.0
 
@@ -44,10 +47,18 @@ class Asked:
 class _Connection(asyncio.Protocol):
     """One request at a time, and the bytes of its answer."""
 
-    def __init__(self, asked: Asked, free: "list[_Connection]", opened: "set[_Connection]") -> None:
-        self._asked, self._free, self._opened = asked, free, opened
+    def __init__(
+        self,
+        asked: Asked,
+        free: "list[_Connection]",
+        opened: "set[_Connection]",
+        again: list[tuple[bytes, float]],
+    ) -> None:
+        self._asked, self._free, self._opened, self._again = asked, free, opened, again
         self._buffer = b""
+        self._request = b""
         self._due: float | None = None
+        self._is_reused = False
         self._transport: Any = None
 
     @property
@@ -63,7 +74,7 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     def ask(self, request: bytes, due: float) -> None:
-        self._due = due
+        self._request, self._due = request, due
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -77,7 +88,7 @@ class _Connection(asyncio.Protocol):
             return
         wait = 1000.0 * (time.perf_counter() - self._due)
         self._asked.waits.setdefault(int(head[9:12]), []).append(wait)
-        self._due, self._buffer = None, b""
+        self._due, self._buffer, self._is_reused = None, b"", True
         if b"connection: close" in lower:
             self._transport.close()
         else:
@@ -85,9 +96,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._opened.discard(self)
-        if self.is_busy:
+        if self._due is not None:
+            if self._is_reused and not self._buffer:
+                self._again.append((self._request, self._due))
+                self._asked.resent += 1
+            else:
+                self._asked.broken += 1
             self._due = None
-            self._asked.broken += 1
         if self in self._free:
             self._free.remove(self)
 
@@ -112,22 +127,32 @@ async def open_loop(
     """
     loop = asyncio.get_running_loop()
     asked, free, opened = Asked(), list[_Connection](), set[_Connection]()
+    again: list[tuple[bytes, float]] = []
     began = time.perf_counter()
     while not until(now := time.perf_counter() - began):
         due = int(now * rate)
-        while asked.offered < due:
+        while again or asked.offered < due:
             if not free:
                 if len(opened) >= connections:
                     break
                 try:
-                    await loop.create_connection(lambda: _Connection(asked, free, opened), "127.0.0.1", port)
+                    await loop.create_connection(
+                        lambda: _Connection(asked, free, opened, again), "127.0.0.1", port
+                    )
                 except OSError:
                     asked.broken += 1
-                    asked.offered += 1
+                    if again:
+                        again.pop()
+                    else:
+                        asked.offered += 1
                     continue
+            if again:
+                free.pop().ask(*again.pop())
+                continue
             free.pop().ask(request(), began + asked.offered / rate)
             asked.offered += 1
         await asyncio.sleep(0.0005)
+    asked.broken += len(again)
     asked.seconds = time.perf_counter() - began
     patience = time.perf_counter() + 10.0
     while any(one.is_busy for one in opened) and time.perf_counter() < patience:
