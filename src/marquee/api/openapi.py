@@ -5,6 +5,7 @@ from typing import Any, Final
 from marquee.api import schemas as bodies
 from marquee.api.access import ROLES, USERS, needed_roles
 from marquee.api.problems import (
+    HEAD_TOO_LONG,
     KINDS,
     TOO_LARGE,
     ForbiddenError,
@@ -71,6 +72,8 @@ def _add_edge(method: str, path: str, operation: dict[str, Any]) -> None:
         operation["description"] = f"{operation['description']}\n\nRole: {who}{own}."
     if "requestBody" in operation:
         kinds.append(TOO_LARGE)
+    if any(p["schema"].get("type") == "array" for p in operation.get("parameters", ())):
+        kinds.append(HEAD_TOO_LONG)  # a query has no other limit
     _add_kinds(operation["responses"], kinds)
 
 
