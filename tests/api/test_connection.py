@@ -152,6 +152,14 @@ async def test_client_that_waits_for_a_slow_route_is_not_slow(served):
     assert (await answer_of(reader))[0] == 200
 
 
+async def test_address_that_the_parser_does_not_take_is_too_long_not_malformed(served):
+    app, _, connect = await served()
+    reader, writer = await connect()
+    writer.write(b"GET /?" + b"x" * 65_536 + b" HTTP/1.1\r\nhost: h\r\n\r\n")
+    await assert_problem(reader, 431, "head-too-large")
+    assert not app.entered
+
+
 async def test_endless_head_is_refused(served):
     app, _, connect = await served()
     reader, writer = await connect()

@@ -23,6 +23,8 @@ from marquee.telemetry.metrics import SLOW_CLIENTS
 __all__ = ["Connection"]
 
 MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_URL_BYTES: Final = 65_535
+"""Of httptools, which calls a longer one malformed."""
 ALWAYS: Final = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 """Whoever watches over the service must not be told that it is busy."""
 
@@ -45,6 +47,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.url = b""  # uvicorn sets it when a request begins
         self._sending_since = 0.0  # 0: the client owes nothing
         self._deaf_since = 0.0  # 0: the client takes what it is sent
         self._in_head = False
@@ -118,8 +121,8 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()  # it has not said a word: browsers open some connections in advance
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
-        self._refuse(BAD_REQUEST)
+        """Answer what is not HTTP, or what its parser does not take."""
+        self._refuse(HEAD_TOO_LONG if len(self.url) > MAX_URL_BYTES else BAD_REQUEST)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         overload = self.overload

@@ -1,5 +1,5 @@
 """
-A lane: many callers answered at once, in a thread of its own where that takes long.
+A lane: one thread that answers many callers at once.
 
 While a batch is computed the next one gathers, so that under load batches grow by themselves and without it
 nobody waits. A large batch grows only as far as it stays quick: whoever comes next must not wait for long.
@@ -21,9 +21,6 @@ A = TypeVar("A")
 
 LEAST: Final = 16
 """Batches may always grow this far: what a batch costs at all is shared, and slow models need that most."""
-INLINE_SECONDS: Final = 0.004
-"""A batch that takes less is computed in the event loop: to hand it over, and to share the interpreter with a
-second thread, would cost more than it holds up."""
 MEMORY: Final = 0.2
 """Weight of the newest batch in what a question is thought to cost."""
 
@@ -34,11 +31,11 @@ class LateError(Exception):
 
 class Lane(Generic[Q, A]):
     """
-    Answers questions in batches, slow ones beside the event loop, in the order in which they come.
+    Answers questions in batches, beside the event loop, in the order in which they come.
 
     Args:
         name: of the thread, and of the stage in the metrics.
-        answer: answers a batch, one answer or error each; called in the lane's thread or the loop's.
+        answer: answers a batch, one answer or error each; called in the lane's thread.
         batch_seconds: how long a batch of more than `LEAST` may take.
         most: questions of a batch at most.
     """
@@ -103,19 +100,10 @@ class Lane(Generic[Q, A]):
             if not asked[1].done():
                 batch.append(asked)
         self._busy = bool(batch)
-        if not batch:
-            return
-        loop = asyncio.get_running_loop()
-        if 0 < self._seconds_each * len(batch) < INLINE_SECONDS:
-            self._finish(batch, *self._work(batch))
-        else:
-            self._executor.submit(self._work_beside, batch, loop)
+        if batch:
+            self._executor.submit(self._work, batch, asyncio.get_running_loop())
 
-    def _work_beside(self, batch: list[tuple[Q, asyncio.Future[A]]], loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_soon_threadsafe(self._finish, batch, *self._work(batch))
-
-    def _work(self, batch: list[tuple[Q, asyncio.Future[A]]]) -> tuple[Sequence[A | Exception], float]:
-        """The answers, and the seconds they took."""
+    def _work(self, batch: list[tuple[Q, asyncio.Future[A]]], loop: asyncio.AbstractEventLoop) -> None:
         started = time.perf_counter()
         questions = [question for question, _ in batch]
         try:
@@ -123,7 +111,8 @@ class Lane(Generic[Q, A]):
         except Exception as error:
             # One question may spoil it for all: each is asked alone.
             answers = [self._alone(question) for question in questions] if len(batch) > 1 else [error]
-        return answers, time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        loop.call_soon_threadsafe(self._finish, batch, answers, seconds)
 
     def _alone(self, question: Q) -> A | Exception:
         try:
@@ -148,8 +137,7 @@ class Lane(Generic[Q, A]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-        # Not at once: those who are answered may ask again in this round, and the loop has others to serve.
-        asyncio.get_running_loop().call_soon(self._start)
+        self._start()
 
 
 def _expire(future: asyncio.Future[A]) -> None:
