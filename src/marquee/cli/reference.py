@@ -33,7 +33,7 @@ def _configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "<!-- Made from src/marquee/config.py by `make docs`; do not edit. -->",
+        "<!-- Made from src/marquee/config by `make docs`; do not edit. -->",
         "",
         "Every setting is an environment variable, read also from a `.env` file in the working directory. "
         "Two underscores lead into a group. A wrong value stops the start with its name and what it must be.",

@@ -3,7 +3,8 @@ Every Prometheus metric of the package.
 
 Names are `marquee_<subsystem>_<what>_<unit>`; no label holds the id of a user or an item. Processes sharing a
 port share their metrics through files: `marquee.api.ops` renders them, `marquee.api.server` names the folder
-before they start. So gauges say how they are put together, and nothing is a callback.
+before they start. So gauges say how they are put together, and nothing is a callback. `docs/metrics.md` is
+generated from here.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -119,6 +120,92 @@ BACKUP_AGE_SECONDS = Gauge(
     multiprocess_mode="livemin",
 )
 BACKUP_BYTES = Gauge("marquee_backup_bytes", "Size of that backup.", multiprocess_mode="livemax")
+
+# The worker
+
+WORKER_RUNS = Counter(
+    "marquee_worker_runs_total", "Runs that this worker has executed.", ["pipeline", "status"]
+)
+WORKER_RUN_SECONDS = Histogram(
+    "marquee_worker_run_seconds",
+    "Time of a run, from its start to its end.",
+    ["pipeline"],
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+)
+INGEST_ROWS = Counter("marquee_ingest_rows_total", "Rows taken in by runs of this worker.", ["kind"])
+INGEST_QUARANTINED = Counter(
+    "marquee_ingest_quarantined_rows_total", "Rows that runs of this worker put into quarantine."
+)
+
+# State, as the worker reads it from the database; several workers say the same
+
+STATE_READ = Gauge("marquee_state_read_timestamp_seconds", "When the figures of this group were last read.")
+RUNS_WAITING = Gauge("marquee_runs_waiting", "Runs queued that have not begun.")
+RUNS_RUNNING = Gauge("marquee_runs_running", "Runs under way.")
+RUNS_OLDEST_WAITING = Gauge(
+    "marquee_runs_oldest_waiting_age_seconds", "For how long the run has waited that has waited longest."
+)
+RUNS_LAST_SUCCESS = Gauge(
+    "marquee_runs_last_success_timestamp_seconds", "When a run of a pipeline last succeeded.", ["pipeline"]
+)
+RUNS_LAST_FAILURE = Gauge(
+    "marquee_runs_last_failure_timestamp_seconds", "When a run of a pipeline last failed.", ["pipeline"]
+)
+DEPLOYED = Gauge(
+    "marquee_state_deployed_timestamp_seconds", "When the bundle in a slot was deployed.", ["slot"]
+)
+SNAPSHOT_AS_OF = Gauge(
+    "marquee_features_newest_timestamp_seconds",
+    "The moment up to which the newest features of a view go.",
+    ["view"],
+)
+NEWEST_INTERACTION = Gauge(
+    "marquee_ingest_newest_interaction_timestamp_seconds", "When the newest interaction came in."
+)
+NEWEST_BATCH = Gauge(
+    "marquee_state_recommendations_timestamp_seconds", "When the precomputed lists were made."
+)
+TABLE_ROWS = Gauge("marquee_state_table_rows", "Rows of a table, about, as PostgreSQL counts.", ["table"])
+
+# Quality and drift: the newest results of `marquee monitor run`, published by the worker
+
+MONITOR_COMPUTED = Gauge("marquee_monitor_computed_timestamp_seconds", "When monitoring last ran.")
+MONITOR_SECONDS = Gauge("marquee_monitor_run_seconds", "How long that took.")
+QUALITY_OUTCOME = Gauge(
+    "marquee_quality_outcome_ratio", "What became of the answers of a day, by arm.", ["metric", "arm"]
+)
+QUALITY_ANSWERS = Gauge("marquee_quality_answers", "Answers behind the figures of quality.")
+QUALITY_COVERAGE = Gauge(
+    "marquee_quality_coverage_ratio", "Share of the catalogue that was shown to anybody."
+)
+QUALITY_GINI = Gauge("marquee_quality_gini_ratio", "How unevenly items are shown: 0 all alike, 1 only one.")
+QUALITY_POPULARITY = Gauge(
+    "marquee_quality_popularity_share_ratio", "Share of the places given to the most popular tenth."
+)
+QUALITY_NOVELTY = Gauge("marquee_quality_novelty_bits", "Mean self-information of the items shown.")
+QUALITY_COLD = Gauge("marquee_quality_cold_users_ratio", "Share of answers to users without a history.")
+QUALITY_FALLBACK = Gauge("marquee_quality_fallback_ratio", "Share of answers that a lower tier had to give.")
+QUALITY_LABEL_DELAY = Gauge(
+    "marquee_quality_label_delay_seconds",
+    "Time from an answer to what its user did with it.",
+    ["percentile"],
+)
+QUALITY_SKEW = Gauge(
+    "marquee_quality_skew_ratio",
+    "Share of the places of replayed answers whose item is another than the one shown.",
+)
+QUARANTINE_SHARE = Gauge(
+    "marquee_data_quarantined_ratio", "Share of the rows of the newest ingest that are in quarantine."
+)
+DRIFT_PSI = Gauge(
+    "marquee_drift_psi_ratio",
+    "Population stability index of a feature: its newest window against the reference.",
+    ["feature"],
+)
+DRIFT_P_VALUE = Gauge(
+    "marquee_drift_p_value_ratio", "Probability of such a difference by chance.", ["feature"]
+)
+DRIFT_ALARM = Gauge("marquee_drift_alarm_info", "1 while an alarm of a kind is open, else 0.", ["kind"])
 
 # What is known of users
 

@@ -1,0 +1,164 @@
+"""Settings of where things come from and are kept."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+
+from marquee.config.values import Url
+
+__all__ = [
+    "AudienceSettings",
+    "BackupSettings",
+    "DatabaseSettings",
+    "MlflowSettings",
+    "ObjectSettings",
+    "TmdbSettings",
+]
+
+PLACEHOLDERS = {"changeme", "change-me", "secret", "password", "your-key", "xxx"}
+
+
+class DatabaseSettings(BaseModel):
+    """PostgreSQL."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="`postgresql://user:password@host:port/name` of a server (PostgreSQL 15 or newer). "
+        "Unset: Marquee starts its own, embedded one in its home.",
+    )
+    pool_size: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Connections kept per process.")
+    connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = Field(
+        5, description="How long a connection attempt may take."
+    )
+    statement_timeout_seconds: Annotated[int, Field(ge=0)] = Field(
+        0, description="How long one statement of the API may take; 0: no limit."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _postgres_only(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql:// (PostgreSQL is the only database Marquee speaks)")
+        return value
+
+
+class ObjectSettings(BaseModel):
+    """
+    The archive: where raw files, snapshots, models and backups go besides the home.
+
+    Keys: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, else `~/.aws/credentials`, else the machine's role.
+    """
+
+    url: str | None = Field(
+        None,
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._=+@:,-]+)*/?|file:///.+)$",
+        description="`s3://bucket/prefix` of any S3-compatible service, or `file:///path` of a second "
+        "directory. Unset: everything stays in the home alone.",
+    )
+    endpoint: Url | None = Field(None, description="Address of the service, where it is not Amazon's.")
+    region: str | None = Field(
+        None, description="Region that requests are signed for. Unset: `AWS_REGION`, else `us-east-1`."
+    )
+    path_style: bool | None = Field(
+        None,
+        description="Put the bucket into the path, not the host name. Unset: where an endpoint is given.",
+    )
+    encryption: Literal["none", "AES256", "aws:kms"] = Field(
+        "none", description="Encryption that the service is asked for; what the bucket does, it does anyway."
+    )
+    kms_key: str | None = Field(None, description="Key for `aws:kms`. Unset: the service's own.")
+    credentials_file: Path | None = Field(
+        None,
+        description="File like `~/.aws/credentials`, read again every five minutes. Unset: see above.",
+    )
+    profile: str | None = Field(
+        None, description="Section of that file. Unset: `AWS_PROFILE`, else `default`."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="How long one request may take; large objects travel in parts of about 8 MiB."
+    )
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        5, description="How long a connection attempt may take."
+    )
+    retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        3,
+        description="How often a request is repeated, with growing pauses, until the archive counts as away.",
+    )
+
+    @property
+    def shared_credentials(self) -> tuple[Path, str] | None:
+        """The credentials file to use and its section; None: the environment or the machine's role."""
+        profile = self.profile or os.environ.get("AWS_PROFILE", "default")
+        if self.credentials_file is not None:
+            return self.credentials_file, profile
+        if {"AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"} & os.environ.keys():
+            return None
+        usual = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser()
+        return (usual, profile) if usual.is_file() else None
+
+
+class BackupSettings(BaseModel):
+    """Backups of all tables; see the runbook about restoring."""
+
+    every_hours: Annotated[float, Field(ge=0, le=24 * 31)] = Field(
+        24, description="How often a worker backs up where there is an archive; 0: only when told to."
+    )
+    keep_daily: Annotated[int, Field(ge=0)] = Field(7, description="Days whose newest backup is kept.")
+    keep_weekly: Annotated[int, Field(ge=0)] = Field(4, description="Weeks whose newest backup is kept.")
+    raw_days: Annotated[int, Field(ge=1)] = Field(
+        30,
+        description="Within so many days, what was stored of an erased user is gone also from input files "
+        "and snapshots that cannot be rewritten.",
+    )
+
+
+class TmdbSettings(BaseModel):
+    """The TMDB API, source of the catalogue."""
+
+    bearer_token: SecretStr | None = Field(None, description="TMDB API read access token (v4).")
+    api_key: SecretStr | None = Field(
+        None, description="TMDB API key (v3); used when no bearer token is set."
+    )
+    base_url: str = Field("https://api.themoviedb.org/3", description="Address of the API.")
+    language: str = Field("en-US", description="Language of titles and overviews, e.g. `ko-KR`.")
+    region: str | None = Field(None, description="ISO 3166-1 country whose popular list is read, e.g. `KR`.")
+    movies: Annotated[int, Field(ge=1, le=10_000)] = Field(200, description="Popular movies to ingest.")
+    requests_per_second: Annotated[float, Field(gt=0, le=40)] = Field(
+        40.0, description="Request rate shared by all tasks; TMDB allows about 40."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Time-out of one request.")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(6, description="Tries of one request in all.")
+
+    @field_validator("bearer_token", "api_key")
+    @classmethod
+    def _no_placeholder(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().strip().lower() in PLACEHOLDERS:
+            raise ValueError("is a placeholder; set a real key or leave it unset")
+        return value
+
+    @property
+    def configured(self) -> bool:
+        """Whether a key is set."""
+        return self.bearer_token is not None or self.api_key is not None
+
+
+class AudienceSettings(BaseModel):
+    """The virtual audience that stands in for users until there are real ones."""
+
+    users: Annotated[int, Field(ge=1)] = Field(300, description="Virtual users.")
+    days: Annotated[int, Field(ge=1, le=3650)] = Field(90, description="Days of simulated viewing.")
+    interactions_per_user: Annotated[float, Field(gt=0)] = Field(
+        9.7, description="Mean interactions of a user."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed: the same seed gives the same audience.")
+
+
+class MlflowSettings(BaseModel):
+    """Experiment tracking."""
+
+    tracking_uri: str | None = Field(
+        None, description="An MLflow server or database. Unset: a database of its own beside Marquee's."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(5001, description="Port of `marquee mlflow`.")

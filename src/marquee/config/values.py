@@ -1,0 +1,17 @@
+"""What values of settings look like."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+__all__ = ["Names", "Url", "split"]
+
+
+def split(value: object) -> object:
+    """A list as people write it in one variable."""
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s;,'\"<>]+$")]
