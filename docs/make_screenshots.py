@@ -78,6 +78,7 @@ def pictures(ids: dict[str, str]) -> list[Picture]:
         Picture("profile", "/me", "light"),
         Picture("ops", "/ops", height=1100),
         Picture("ops-light", "/ops", "light"),
+        Picture("ops-monitoring", "/ops/monitoring", height=1500),
         Picture("ops-runs", "/ops/runs"),
         Picture("ops-run", f"/ops/runs/{ids['run']}"),
         Picture("ops-data", "/ops/data", "light"),
@@ -150,6 +151,7 @@ def used(client: httpx.Client) -> dict[str, str]:
     users = [user["user_id"] for user in _asked(client, "GET", "/v1/users?limit=60")["users"]]
     for user in users:
         _watch(client, user)
+    _ran(client, "/run/monitor", {})
     for item in _asked(client, "GET", "/v1/items?limit=3")["items"][1:]:
         _asked(client, "PATCH", f"/v1/items/{item['item_id']}", {"pin": True})
     return {

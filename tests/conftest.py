@@ -1,13 +1,17 @@
 """Fixtures shared by all tests: real PostgreSQL servers, a real S3 service and the real rating sets."""
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +21,7 @@ import hypothesis
 import obstore
 import psycopg
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from marquee.config import Settings
 from marquee.store.embedded import EmbeddedServer
@@ -27,8 +32,19 @@ hypothesis.settings.register_profile("marquee", deadline=None)
 hypothesis.settings.load_profile("marquee")
 
 REPOSITORY = Path(__file__).parent.parent
-OF_TESTS = {"MARQUEE_REALDATA", "MARQUEE_SOAK", "MARQUEE_TEST_BROWSER", "MARQUEE_TEST_SWIFT"}
+OF_TESTS = {
+    "MARQUEE_REALDATA",
+    "MARQUEE_SOAK",
+    "MARQUEE_TEST_AIRFLOW",
+    "MARQUEE_TEST_BROWSER",
+    "MARQUEE_TEST_SWIFT",
+}
 """Variables that are no settings."""
+
+
+NOT_INSTALLABLE = ("Alloy", "Grafana", "Loki", "Promtail")
+"""Servers that no package of Debian, PyPI or npm brings: their tests run where they are on the path."""
+NOT_RUN = "not run: "
 
 
 def _missing(what: str) -> None:
@@ -42,6 +58,17 @@ def _missing(what: str) -> None:
 def missing() -> Callable[[str], None]:
     """Say that a part is missing, by its name; it does not return."""
     return _missing
+
+
+@pytest.fixture(scope="session")
+def not_run() -> Callable[[str], None]:
+    """Say that a server of `NOT_INSTALLABLE` is not there; it does not return, and the summary lists it."""
+
+    def skip(what: str) -> None:
+        assert what in NOT_INSTALLABLE
+        pytest.skip(f"{NOT_RUN}{what}")
+
+    return skip
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +117,8 @@ def database_url(postgres: EmbeddedServer) -> Iterator[str]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings of a fresh home whose database is fresh and migrated."""
-    return Settings(home=tmp_path / "home", database={"url": database_url})
+    """Settings of a fresh home whose database is fresh and migrated; no run begins there by itself."""
+    return Settings(home=tmp_path / "home", database={"url": database_url}, monitor={"every_minutes": 0})
 
 
 @pytest.fixture
@@ -133,12 +160,74 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+class Collector(ThreadingHTTPServer):
+    """What takes spans over OTLP, as an OpenTelemetry collector does."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _CollectorHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.requests = 0
+        self.headers: list[dict[str, str]] = []
+        self.spans: list[dict[str, Any]] = []
+
+    def take(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Keep the spans of a request, and say how it is answered."""
+        self.requests += 1
+        if path != "/v1/traces" or headers["content-type"] != "application/x-protobuf":
+            return 404
+        self.headers.append({name.lower(): value for name, value in headers.items()})
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            about = _otlp_values(resource.resource.attributes)
+            for span in (span for scope in resource.scope_spans for span in scope.spans):
+                self.spans.append(
+                    {
+                        "name": span.name,
+                        "kind": span.kind,
+                        "trace_id": span.trace_id.hex(),
+                        "span_id": span.span_id.hex(),
+                        "parent_id": span.parent_span_id.hex(),
+                        "status": span.status.code,
+                        "attributes": _otlp_values(span.attributes),
+                        "service": about["service.name"],
+                        "text": f"{resource.resource} {span}",
+                    }
+                )
+        return 200
+
+
+class _CollectorHandler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        assert isinstance(self.server, Collector)
+        self.send_response(self.server.take(self.path, self.headers, body))
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def _otlp_values(attributes: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A collector of traces on a port of its own."""
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
 class Swift:
     """
     OpenStack Swift with its S3 API, in a process of its own; what is stored outlives `kill`.
 
-    Args:
-        clock_offset: seconds that its clock is ahead.
+    Attributes:
+        clock_offset: seconds that its clock is ahead from the next start on.
     """
 
     def __init__(self, python: Path, folder: Path, *, clock_offset: float = 0) -> None:
@@ -151,7 +240,8 @@ class Swift:
         self.credentials.write_text(
             "[default]\naws_access_key_id = test:tester\naws_secret_access_key = testing123\n"
         )
-        self._command = [python, REPOSITORY / "tests/swift_server.py", folder, self.port, clock_offset]
+        self.clock_offset = clock_offset
+        self._command = [python, REPOSITORY / "tests/swift_server.py", folder, self.port]
         self._process: subprocess.Popen[str] | None = None
         self._changing = threading.Lock()  # who kills it may be another thread than who starts it again
 
@@ -159,7 +249,7 @@ class Swift:
         """Start it, or start it again."""
         with self._changing, (self.folder / "log").open("a") as log:
             self._process = subprocess.Popen(
-                [*map(str, self._command)],
+                [*map(str, [*self._command, self.clock_offset])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -206,6 +296,106 @@ class Swift:
         }
 
 
+class Wire:
+    """
+    The network before a server.
+
+    Attributes:
+        requests: heads of requests as they were sent, in HTTP's way; the names of headers in small letters.
+        is_proxy: whether clients take it for an HTTP proxy.
+        silent: whether connections are taken and nothing is said.
+        stalls_at: bytes towards the server after which nothing travels any more.
+        dribbles: seconds between pieces of 2 KiB, in both directions.
+        after: bytes towards the server, and what is done after those.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._upstream = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.requests: list[str] = []
+        self.is_proxy = False
+        self.silent = False
+        self.stalls_at: int | None = None
+        self.dribbles: float | None = None
+        self.after: tuple[int, Callable[[], None]] | None = None
+        self._open: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._open.append(client)
+                if not self.silent:
+                    self._connect(client)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._upstream))
+        except OSError:
+            client.close()
+            return
+        self._open.append(server)
+        for pair in ((client, server, True), (server, client, False)):
+            threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if upwards:
+                    data = self._seen(data)
+                    if self.stalls_at is not None:
+                        self.stalls_at -= len(data)
+                        if self.stalls_at <= 0:
+                            continue
+                self._pass_on(data, sink)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on(self, data: bytes, sink: socket.socket) -> None:
+        if self.dribbles is None:
+            sink.sendall(data)
+            return
+        for start in range(0, len(data), 2048):
+            sink.sendall(data[start : start + 2048])
+            time.sleep(self.dribbles)
+
+    def _seen(self, data: bytes) -> bytes:
+        if self.after is not None:
+            left, action = self.after
+            self.after = (left - len(data), action)
+            if left <= len(data):
+                self.after = None
+                action()
+        if re.match(rb"[A-Z]+ \S+ HTTP/1", data):
+            if self.is_proxy:
+                data = re.sub(rb"\A([A-Z]+) http://[^/ ]+", rb"\1 ", data)
+            self.requests.append(data.partition(b"\r\n\r\n")[0].decode("latin-1"))
+        return data
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[[int], Wire]]:
+    """Put a network that may be bad between a port and who talks to it."""
+    wires: list[Wire] = []
+
+    def make(port: int) -> Wire:
+        wires.append(Wire(port))
+        return wires[-1]
+
+    yield make
+    for one in wires:
+        one.close()
+
+
 @pytest.fixture(scope="session")
 def swift_python() -> Path:
     """The Python that has Swift."""
@@ -249,3 +439,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_PARTS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what could not run, so that nobody takes it for passed."""
+    reasons = [
+        report.longrepr[2]
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    ]
+    for name in NOT_INSTALLABLE:
+        count = sum(reason.endswith(f"{NOT_RUN}{name}") for reason in reasons)
+        if count:
+            terminalreporter.write_line(f"{NOT_RUN}{count} of {name}, which is not on the path", yellow=True)

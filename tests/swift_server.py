@@ -53,11 +53,14 @@ user_test_tester = testing123 .admin
 [filter:versioned_writes]
 use = egg:swift#versioned_writes
 allow_object_versioning = true
+[filter:s3api]
+use = egg:swift#s3api
+storage_domain = localhost
 [filter:copy]
 use = egg:swift#copy
 """ + "".join(
     f"[filter:{name}]\nuse = egg:swift#{name}\n"
-    for name in ("catch_errors", "gatekeeper", "healthcheck", "s3api", "slo", "dlo", "symlink")
+    for name in ("catch_errors", "gatekeeper", "healthcheck", "slo", "dlo", "symlink")
 )
 
 

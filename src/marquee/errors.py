@@ -10,6 +10,7 @@ Every error that Marquee raises on purpose.
     ├─ NotFoundError            unknown item, run, version → 404
     ├─ ConflictError            the same pipeline already runs → 409
     │  └─ RunFinishedError      what has ended cannot be cancelled → 409
+    ├─ KeyReusedError           an idempotency key that stood for another request → 422
     ├─ ExperimentConflictError  another experiment runs, or this one has ended → 409
     ├─ ErasedUserError          a person who asked to be forgotten → 410
     ├─ ModelError
@@ -33,6 +34,7 @@ __all__ = [
     "ErasedUserError",
     "ExperimentConflictError",
     "IncompatibleBundleError",
+    "KeyReusedError",
     "MarqueeError",
     "ModelError",
     "NoChampionError",
@@ -106,6 +108,10 @@ class ConflictError(MarqueeError):
 
 class RunFinishedError(ConflictError):
     """A run that has ended: nothing changes it any more."""
+
+
+class KeyReusedError(MarqueeError):
+    """An idempotency key that stood for another request."""
 
 
 class ExperimentConflictError(MarqueeError):

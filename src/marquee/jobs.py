@@ -16,11 +16,12 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from marquee.errors import ConflictError, RunFinishedError
+from marquee.errors import ConflictError, KeyReusedError, RunFinishedError
 from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.store.repositories.runs import Run
 from marquee.telemetry import get_logger
+from marquee.telemetry.spans import traceparent
 
 if TYPE_CHECKING:
     import procrastinate
@@ -41,6 +42,7 @@ __all__ = [
 LOCKS: Final[Mapping[str, str]] = {
     "prepare": "data",
     "simulate": "data",
+    "features": "data",
     "train": "model",
     "promote": "model",
     "mirror": "tracker",
@@ -48,6 +50,9 @@ LOCKS: Final[Mapping[str, str]] = {
     "pipeline": "model",
     "backup": "archive",
     "forget": "archive",
+    "backfill": "data",
+    "drill": "archive",
+    "monitor": "monitor",
 }
 """Pipeline → lock. Jobs of one lock run one after the other; procrastinate inherits none by name."""
 
@@ -111,7 +116,12 @@ class Queue:
         return cls(locks=locks)
 
     def submit(
-        self, connection: Connection, pipeline: str, parameters: Mapping[str, Any] | None = None
+        self,
+        connection: Connection,
+        pipeline: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> Run:
         """
         Queue a run: its row and its job become visible together, with the caller's transaction.
@@ -121,9 +131,47 @@ class Queue:
             ValueError: no such pipeline.
         """
         self._check(pipeline)
-        run = create_run(connection, pipeline, parameters)
+        run = create_run(connection, pipeline, parameters, idempotency_key=idempotency_key)
         self.defer(connection, pipeline, run.run_id)
         return run
+
+    def submit_once(
+        self,
+        connection: Connection,
+        pipeline: str,
+        parameters: Mapping[str, Any] | None,
+        idempotency_key: str,
+    ) -> tuple[Run, bool]:
+        """
+        The run that was asked for with a key, queued if there is none, or none that did not fail.
+
+        So who lost the answer asks again and gets the same run, and who heard of a failure may try again.
+
+        Returns:
+            The run, and whether it was there before.
+
+        Raises:
+            ConflictError: another run of the same pipeline is unfinished; it carries that run's id.
+            KeyReusedError: the key stands for another pipeline or other parameters.
+            ValueError: no such pipeline.
+        """
+        known = runs.of_key(connection, idempotency_key)
+        if known is None:
+            try:
+                made = self.submit(connection, pipeline, parameters, idempotency_key=idempotency_key)
+            except ConflictError:
+                known = runs.of_key(connection, idempotency_key)  # somebody was faster with the same key
+                if known is None:
+                    raise
+            else:
+                return made, False
+        if known.pipeline != pipeline or _asked(known.parameters) != _asked(parameters or {}):
+            raise KeyReusedError(
+                f"The Idempotency-Key {idempotency_key!r} stands for another request, that of the run "
+                f"{known.run_id}.",
+                fix="Use a new key for a new request.",
+            )
+        return known, True
 
     def defer(self, connection: Connection, pipeline: str, run_id: UUID) -> None:
         """
@@ -133,13 +181,17 @@ class Queue:
             ValueError: no such pipeline.
         """
         self._check(pipeline)
+        args = {"run_id": str(run_id)}
+        parent = traceparent()
+        if parent is not None:
+            args["traceparent"] = parent
         connection.execute(
             _DEFER,
             {
                 "queue": QUEUE_NAME,
                 "task": task_name(pipeline),
                 "lock": self.locks[pipeline],
-                "args": json.dumps({"run_id": str(run_id)}),
+                "args": json.dumps(args),
             },
         )
 
@@ -248,17 +300,19 @@ def create_run(
     parameters: Mapping[str, Any] | None = None,
     *,
     run_id: UUID | None = None,
+    idempotency_key: str | None = None,
 ) -> Run:
     """
     The row of a new run, and those of its steps; what died unfinished is marked as failed first.
 
     Args:
         parameters: of a run of several steps: those of each by its name.
+        idempotency_key: of whoever asks for it.
 
     Raises:
         ConflictError: a run of the same pipeline, or of one of its steps, is alive; it carries that run's id.
     """
-    whole = _create(connection, pipeline, parameters, run_id=run_id)
+    whole = _create(connection, pipeline, parameters, run_id=run_id, idempotency_key=idempotency_key)
     for number, step in enumerate(STEPS.get(pipeline, ())):
         given = whole.parameters.get(step)
         _create(connection, step, given, parent_id=whole.run_id, step_number=number)
@@ -318,7 +372,7 @@ def _create(connection: Connection, pipeline: str, parameters: Mapping[str, Any]
             return runs.create(connection, pipeline, parameters, **more)
         except ConflictError as conflict:
             other = runs.get(connection, UUID(conflict.run_id))
-            if is_alive(connection, other.run_id):
+            if other.finished or is_alive(connection, other.run_id):
                 raise
             died = "The process that ran it ended without a word."
             runs.fail(connection, other.parent_id or other.run_id, died)
@@ -342,6 +396,11 @@ def _ensure_schema(connection: Connection) -> None:
     plain.exec_driver_sql(SchemaManager.get_schema())
     plain.exec_driver_sql(_PIN_SEARCH_PATH)
     connection.execute(select(func.set_config("search_path", before, True)))
+
+
+def _asked(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for, whoever asks: their key may be a new one by then."""
+    return {name: value for name, value in parameters.items() if name != "by"}
 
 
 def _lock_key(run_id: UUID) -> int:

@@ -215,7 +215,8 @@ async def worker(
     tasks: list[asyncio.Task[None]] = []
 
     async def start(**functions: str) -> None:
-        chosen = dict.fromkeys(("prepare", "train", "promote", "infer", "backup", "forget"), "succeed")
+        names = ("prepare", "train", "promote", "infer", "backup", "forget", "backfill", "drill", "monitor")
+        chosen = dict.fromkeys(names, "succeed")
         chosen |= functions
         pipelines = {name: f"api_test_pipelines:{function}" for name, function in chosen.items()}
         pipelines["pipeline"] = PIPELINES["pipeline"]

@@ -41,6 +41,8 @@ MATRIX = [
     ("POST", "/run/pipeline", {"operator"}),
     ("GET", "/v1/overview", {"operator"}),
     ("GET", "/v1/outcomes", {"operator"}),
+    ("GET", "/v1/drift", {"operator"}),
+    ("GET", "/v1/alerts", {"operator"}),
     ("GET", "/v1/quarantine", {"operator"}),
     ("GET", "/v1/quarantine/summary", {"operator"}),
     ("GET", "/v1/catalogue/summary", {"operator"}),

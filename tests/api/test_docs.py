@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from marquee.api.problems import (
     TOO_LARGE,
     UNKNOWN_PATH,
 )
-from marquee.store.repositories import quarantine, run_logs, runs
+from marquee.store.repositories import monitoring, quarantine, run_logs, runs
 from marquee.store.repositories.run_logs import Line
 
 pytestmark = pytest.mark.integration
@@ -89,6 +89,10 @@ async def test_every_documented_curl_gives_the_documented_answer(deployed, worke
     await worker()
     with database.begin() as connection:
         quarantine.append(connection, "tmdb", [("title: Field required", {"id": 27205})])
+        drift = next(each.answer for each in shown if each.path.startswith("/v1/drift"))
+        now = datetime.now(UTC)
+        monitoring.append(connection, now, 0.4, measured(drift), keep=timedelta(days=400))
+        monitoring.raise_alarm(connection, "taste", now, drift["alarms"][0]["evidence"])
     for example in others:
         await check(client, example)
     with database.begin() as connection:
@@ -98,6 +102,13 @@ async def test_every_documented_curl_gives_the_documented_answer(deployed, worke
         for example in running:
             connection.commit()
             await check(client, example)
+
+
+def measured(drift):
+    """What monitoring keeps of an answer of `GET /v1/drift`."""
+    marks = {"exceeded": [True, True], "alarming": True}
+    features = [{**each, **marks, "feature": each["name"]} for each in drift["features"]]
+    return {"drift": features, "quality": drift["quality"], "skew": None}
 
 
 async def check(client, example):

@@ -19,8 +19,8 @@ from marquee.models.base import ModelState
 from marquee.models.ease import Ease
 from marquee.monitoring.canary import Watch
 from marquee.monitoring.trials import WantedArm, outcome_of, start_canary, start_experiment
-from marquee.simulate import Audience, AudienceConfig
-from marquee.simulate.live import LiveConfig, fetch_world, play
+from marquee.simulate import Audience, AudienceConfig, DriftConfig, LiveConfig
+from marquee.simulate.live import fetch_world, play
 from marquee.store.repositories import experiments, interactions
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.soak]
@@ -151,17 +151,38 @@ async def test_bad_canary_is_rolled_back_and_everybody_has_the_champion(
     assert after.answers.keys() == {champion}
 
 
+async def test_films_that_come_out_on_the_way_are_in_the_catalogue_and_watched(
+    database, settings, history, deploy, models
+):
+    deploy(models[0], "champion")
+    async with serving(settings) as client:
+        world = await fetch_world(client, AUDIENCE)
+        visits = replace(VISITS, seconds=0.1)
+        report = await play(client, world, visits, DriftConfig("releases", after=10, strength=1.0))
+        after = await fetch_world(client, AUDIENCE)
+    assert (report.answers.total(), report.drifted, report.errors) == (50, 40, {})
+    new = set(after.truth.items.ids.tolist()) - set(world.truth.items.ids.tolist())
+    assert len(new) == len(world.truth.items) // 20
+    with database.begin() as connection:
+        watched = connection.execute(
+            text("SELECT count(*) FROM interactions WHERE event = 'watch' AND item_id = ANY(:new)"),
+            {"new": list(new)},
+        ).scalar_one()
+    assert watched == 40
+
+
 async def test_command_prints_what_happened(settings, history, deploy, models):
     served = name(deploy(models[0], "champion"))
     async with serving(settings) as client:
         command = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "marquee.cli", "simulate", "--live", str(client.base_url)),
             *("--users", "10", "--rate", "20", "--seconds", "1", "--json"),
+            *("--drift", "feed", "--drift-after", "5", "--drift-strength", "1"),
             env={**os.environ, "MARQUEE_HOME": str(settings.home)},
             stdout=asyncio.subprocess.PIPE,
         )
         printed, _ = await command.communicate()
     made = json.loads(printed)
-    assert (made["answers"], made["errors"]) == (20, {})
+    assert (made["answers"], made["drifted"], made["errors"]) == (20, 15, {})
     assert made["bundles"][served]["answers"] == 20
     assert 0 < made["mean_affinity"] < 1

@@ -73,6 +73,51 @@ async def test_ten_simultaneous_requests_start_one_run(client):
     assert len({response.json()["run_id"] for response in answers}) == 1
 
 
+async def test_who_lost_the_answer_asks_again_and_gets_the_same_run(worker, client):
+    key = {"Idempotency-Key": "daily/train/1"}
+    body = {"model_name": "mlp"}
+    first = await client.post("/run/train", json=body, headers=key, params={"wait": "false"})
+    again = await client.post("/run/train", json=body, headers=key, params={"wait": "false"})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["run_id"] == first.json()["run_id"]
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    await worker(train="succeed")
+    joined = await client.post("/run/train", json=body, headers=key)
+    ended = await client.post("/run/train", json=body, headers=key, params={"wait": "false"})
+    for answer in (joined, ended):
+        assert (answer.status_code, answer.json()) == (200, {"result": "train finished"})
+        assert answer.headers["idempotency-replayed"] == "true"
+    assert len((await client.get("/v1/runs")).json()["runs"]) == 1
+
+
+async def test_run_that_failed_gives_its_key_to_the_next(worker, client):
+    await worker(train="fail")
+    key, body = {"Idempotency-Key": "daily/train/2"}, {"model_name": "mlp"}
+    ids = {(await client.post("/run/train", json=body, headers=key)).json()["run_id"] for _ in range(2)}
+    assert len(ids) == 2
+
+
+async def test_key_that_stands_for_another_request_is_refused(client):
+    key = {"Idempotency-Key": "one"}
+    await client.post("/run/train", json={"model_name": "mlp"}, headers=key, params={"wait": "false"})
+    for path, body in (("train", {"model_name": "ease"}), ("backup", None)):
+        refused = await client.post(f"/run/{path}", json=body, headers=key)
+        assert (refused.status_code, refused.json()["type"]) == (422, "/problems/key-reused")
+    for bad in ("", "a b", "x" * 201):
+        refused = await client.post("/run/backup", headers={"Idempotency-Key": bad})
+        assert (refused.status_code, refused.json()["type"]) == (422, "/problems/invalid-request")
+
+
+async def test_ten_simultaneous_requests_of_one_key_are_one_run(client):
+    key = {"Idempotency-Key": "ten"}
+    answers = await asyncio.gather(
+        *(client.post("/run/prepare-data", params={"wait": "false"}, headers=key) for _ in range(10))
+    )
+    assert [answer.status_code for answer in answers] == [202] * 10
+    assert len({answer.json()["run_id"] for answer in answers}) == 1
+
+
 async def test_run_longer_than_the_wait_is_a_202_with_its_id(settings, running):
     hasty = Settings(home=settings.home, database=settings.database, api={"wait_seconds": 0.2})
     async with running(hasty) as (client, _):

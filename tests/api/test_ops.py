@@ -78,6 +78,25 @@ async def test_metrics_are_there_for_prometheus(deployed, client):
     assert any(found.startswith(line) for found in answer.text.splitlines())
     for name in ("marquee_http_request_seconds_bucket", "process_resident_memory_bytes"):
         assert name in answer.text
+    assert "marquee_runs_waiting" not in answer.text  # the worker knows
+
+
+async def test_what_waits_and_what_serves_is_measured_once_a_second(deployed, client, services):
+    await services.probe()
+    told = (await client.get("/metrics")).text.splitlines()
+    assert "marquee_database_up 1.0" in told
+    assert "marquee_database_pool_connections 0.0" in told
+    assert "marquee_events_waiting_requests 0.0" in told
+    assert "marquee_journal_waiting_rows 0.0" in told
+    assert 'marquee_engine_waiting_requests{stage="recommend"} 0.0' in told
+    assert f'marquee_models_bundle_info{{bundle="mlp/{deployed.version}",slot="predictor"}} 1.0' in told
+    assert any(
+        line.startswith('marquee_models_bundle_created_timestamp_seconds{slot="predictor"} 1.')
+        for line in told
+    )
+    services.lost("a test says so")
+    services._measure()
+    assert "marquee_database_up 0.0" in (await client.get("/metrics")).text.splitlines()
 
 
 async def test_port_of_their_own_answers_the_same_and_nothing_else(deployed, services):

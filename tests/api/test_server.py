@@ -26,7 +26,7 @@ from marquee.config import load_settings
 from marquee.telemetry import configure_logs
 
 settings = load_settings()
-configure_logs(settings.log)
+configure_logs(settings.log, server=True)
 serve(settings)
 """
 
@@ -51,7 +51,7 @@ def start(settings, database_url, port, tmp_path):
             }
             log = stack.enter_context((tmp_path / "log").open("ab"))
             process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND], env=environment, stderr=log, cwd=tmp_path
+                [sys.executable, "-c", COMMAND], env=environment, stdout=log, stderr=log, cwd=tmp_path
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
@@ -192,11 +192,17 @@ def test_two_processes_share_a_port_and_their_metrics_and_one_that_dies_is_repla
     first, second = pids()
     folder = next((tmp_path / "home" / "metrics").iterdir())
     assert {int(file.stem.rpartition("_")[2]) for file in folder.glob("counter_*.db")} == {first, second}
+    told = httpx.get(f"{base}/metrics", timeout=DEADLINE_SECONDS).text
+    for pid in (first, second):
+        assert f'process_resident_memory_bytes{{pid="{pid}"}}' in told
+    assert "marquee_database_up 1.0" in told
+    assert "marquee_runs_waiting" not in told
     os.kill(first, signal.SIGKILL)
     eventually(lambda: len(pids()) == 3, parent)
     asked(10)
     assert counted() == 50
     assert not list(folder.glob(f"gauge_live*_{first}.db"))
+    assert f'pid="{first}"' not in httpx.get(f"{base}/metrics", timeout=DEADLINE_SECONDS).text
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(DEADLINE_SECONDS) == 0
     assert not any(is_running(pid) for pid in pids())

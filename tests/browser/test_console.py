@@ -1,9 +1,15 @@
 """What operators do in the console."""
 
 import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
+from marquee.config import Settings
+from marquee.store.postgres import Database
+from marquee.store.repositories import deployments, monitoring, runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
@@ -181,6 +187,79 @@ def test_operator_looks_at_a_user_and_compares_two_versions(site, open_page):
     page.get_by_label("User number").fill("7")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.get_by_text(re.compile(r"of \d+ films are in both lists"))).to_have_count(2)
+
+
+def test_drift_and_open_alerts_are_shown_until_they_are_over(site, open_page):
+    with Database.open(Settings(home=site.home)) as database:
+        with database.begin() as connection:
+            alarm, run_id = drifted(connection)
+        page = signed_in(site, open_page, "/ops")
+        page.get_by_role("link", name="See monitoring").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Monitoring")
+        alerts = page.get_by_role("table", name="Open alerts").get_by_role("row")
+        expect(alerts.filter(has_text="Drift: taste")).to_contain_text("Warning")
+        drift = page.get_by_role("table", name="Drift", exact=True).get_by_role("row")
+        expect(drift.nth(1)).to_contain_text("Genres watched")
+        expect(drift.nth(1)).to_contain_text("Horror 0.04 → 0.31")
+        expect(drift.nth(1).get_by_role("img")).to_be_visible()
+        expect(drift.filter(has_text="New films")).to_contain_text("Stable")
+        quality = page.get_by_role("figure", name="Coverage")
+        expect(quality.locator("svg").first).to_be_visible()
+        quality.get_by_role("button", name="Table").press("Enter")
+        expect(quality.get_by_role("table")).to_contain_text("34%")
+        alarms = page.get_by_role("table", name="Alarms of drift").get_by_role("row")
+        expect(alarms.filter(has_text="Taste").first).to_contain_text("Open")
+        alarms.get_by_role("link", name=str(run_id)[:8]).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Whole pipeline")
+
+        with database.begin() as connection:
+            monitoring.resolve(
+                connection, alarm, datetime.now(UTC), {**alarm.evidence, "resolved": "subsided"}
+            )
+    go(page, "Monitoring")
+    expect(alarms.filter(has_text="Subsided")).to_have_count(1)
+    expect(page.get_by_text("Nothing is wrong")).to_be_visible()
+    go(page, "Overview")
+    expect(page.get_by_role("link", name="See monitoring")).to_have_count(0)
+
+
+def drifted(connection) -> tuple[monitoring.Alarm, Any]:
+    """Keep what monitoring measures while taste drifts, and the run that trains anew because of it."""
+    # Ahead of what the worker may measure meanwhile.
+    now = datetime.now(UTC) + timedelta(minutes=5)
+    quality = dict.fromkeys(("popularity_share", "cold_users", "fallback", "quarantine_share"), 0.1)
+    quality |= {"answers": 5210, "coverage": 0.34, "gini": 0.82, "novelty_bits": 9.1}
+    quality |= {"label_delay_seconds": {}, "outcomes": {}, "newest_event_seconds": 3.0}
+    for hour in range(48, -1, -2):
+        signals = [
+            measured("new_releases", "new_releases", 0.02, {}),
+            measured("taste", "genre", 0.5 - hour / 100, {"genres": {"Horror": [0.04, 0.31]}}),
+        ]
+        values = {"drift": signals, "quality": quality, "skew": None}
+        monitoring.append(connection, now - timedelta(hours=hour), 0.4, values, keep=timedelta(days=400))
+    champion = deployments.current(connection, "champion")
+    assert champion is not None
+    evidence = {**signals[1], "bundle": champion.bundle, "since": None}
+    alarm = monitoring.raise_alarm(connection, "taste", now - timedelta(minutes=30), evidence)
+    run = runs.create(connection, "pipeline", {"drift_alarm": alarm.alarm_id})
+    monitoring.set_run(connection, alarm.alarm_id, run.run_id)
+    runs.start(connection, run.run_id)
+    runs.finish(connection, run.run_id)
+    return alarm, run.run_id
+
+
+def measured(kind: str, feature: str, effect: float, detail: dict[str, Any]) -> dict[str, Any]:
+    """A signal as monitoring keeps it."""
+    figures = {
+        "psi": effect,
+        "p_value": 0.0004,
+        "effects": [effect, effect],
+        "threshold": 0.2,
+        "events": 900.0,
+    }
+    shown = effect >= 0.2
+    marks = {"exceeded": [shown, shown], "alarming": shown}
+    return {"kind": kind, "feature": feature, "detail": detail, **figures, **marks}
 
 
 def signed_in(site, open_page, path: str) -> Page:

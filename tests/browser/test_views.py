@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.integration]
 VIEWER = ["/", "/welcome", "/films/27205", "/search?q=the", "/predictor", "/me", "/nowhere"]
 CONSOLE = [
     "/ops",
+    "/ops/monitoring",
     "/ops/runs",
     "/ops/runs/{run}",
     "/ops/data",

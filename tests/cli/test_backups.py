@@ -104,9 +104,44 @@ def test_files_that_came_in_after_the_backup_are_loaded_again(
         try:
             url = postgres.url_of("cli_until")
             done = json.loads(run("restore", "--until", until, "--into", url, "--json"))
-            assert list(done["replayed"].values()) == [1]
+            assert sorted(done["replayed"].values()) == [0, 1]  # the catalogue was there already
+            assert "HTTP" in done["not_replayed"]
             with psycopg.connect(url) as restored:
                 rows = restored.execute("SELECT user_id, source FROM interactions").fetchall()
             assert rows == [(7, "mine")]
         finally:
             connection.execute("DROP DATABASE cli_until WITH (FORCE)")
+
+
+def test_who_was_erased_since_is_told_by_the_database_of_the_settings_or_the_one_named(
+    home: Settings, database: Database, postgres: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from marquee.store.repositories import erasures
+
+    with database.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO predictions (user_id, item_id, item_ids, scores, bundle) "
+            "SELECT i, 1, '{}', '{}', 'b' FROM generate_series(1, 3) AS i"
+        )
+    run("backup", "--json")
+    with database.begin() as connection:
+        erasures.mark(connection, 2, home.paths.secrets)
+        erasures.delete_rows(connection, 2)
+    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
+        try:
+            for name, arguments in (
+                ("cli_erased_a", ()),
+                ("cli_erased_b", ("--erasures-from", database.url)),
+            ):
+                connection.execute(f"CREATE DATABASE {name}")
+                if arguments:
+                    monkeypatch.setenv("MARQUEE_DATABASE__URL", postgres.url_of("nowhere"))
+                url = postgres.url_of(name)
+                done = json.loads(run("restore", "--into", url, *arguments, "--json"))
+                assert (done["erased"], done["erasures_from"]) == (1, database.address)
+                with psycopg.connect(url) as restored:
+                    rows = restored.execute("SELECT user_id FROM predictions ORDER BY 1").fetchall()
+                assert rows == [(1,), (3,)]
+        finally:
+            for name in ("cli_erased_a", "cli_erased_b"):
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -26,14 +26,19 @@ WRITTEN = {
     "MARQUEE_OBJECTS__PATH_STYLE": "true",
     "MARQUEE_MLFLOW__TRACKING_URI": "sqlite:////elsewhere/mlflow.db",
     "MARQUEE_API__OPS_PORT": "9100",
+    "MARQUEE_WORKER__OPS_PORT": "9101",
     "MARQUEE_API__EXPLORATION": "0.1",
     "MARQUEE_TMDB__BASE_URL": "http://localhost:1/3",
+    "MARQUEE_TRACE__URL": "http://localhost:4318",
+    "MARQUEE_OPS__SITE": "https://example.org",
+    "MARQUEE_OPS__SMTP": "mail.example.org:587",
     "MARQUEE_SITE__API": "https://api.example.org",
     "MARQUEE_SITE__LANGUAGES": "ko,de",
     "MARQUEE_SITE__IMAGES": "https://images.example.org/t/p",
     "MARQUEE_SITE__MLFLOW_URL": "https://mlflow.example.org",
     "MARQUEE_SITE__AIRFLOW_URL": "https://airflow.example.org/home",
     "MARQUEE_SITE__GRAFANA_URL": "http://localhost:3000",
+    "MARQUEE_SITE__ALERTMANAGER_URL": "http://localhost:9093",
 }
 """Values for what is not just any text or number."""
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from marquee.config import TmdbSettings
 from marquee.errors import ConfigError, DataError, NotFoundError, SourceUnavailableError
 from marquee.ingest import ingest_tmdb
+from marquee.ingest.tmdb import KeptAnswers
 from marquee.ingest.tmdb_client import TmdbClient
 
 NOW = datetime(2026, 5, 17, 12, 30, tzinfo=UTC)
@@ -68,6 +69,22 @@ def test_second_run_of_a_day_changes_nothing(database, objects, tmdb, tmdb_setti
     assert (second.inserted, second.updated, second.duplicates) == (0, 0, 45)
     assert tables(database) == before
     assert second.raw_keys == first.raw_keys
+
+
+def test_answers_that_were_kept_make_the_same_rows_without_tmdb(
+    database, objects, tmdb, tmdb_settings, tables
+):
+    korean = tmdb_settings.model_copy(update={"language": "ko-KR", "region": "KR", "movies": 3})
+    report = ingest_tmdb(database, objects, korean, now=NOW)
+    made = tables(database)
+    with database.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE items, item_facts, item_texts")
+    asked = len(tmdb.arrivals)
+    kept = KeptAnswers(database, objects, tmdb_settings.model_copy(update={"region": "KR"}))
+    again = [kept.read(objects.local_path(key), NOW) for key in report.raw_keys]
+    assert sum(one.inserted for one in again) == report.inserted == 3
+    assert tables(database) == made
+    assert len(tmdb.arrivals) == asked
 
 
 def test_next_day_appends_facts(database, objects, tmdb, tmdb_settings, tables):

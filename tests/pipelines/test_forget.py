@@ -1,9 +1,12 @@
 """Erased users are taken out of stored files, too."""
 
 import gzip
+import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +16,7 @@ from sqlalchemy import text
 from marquee.config import Settings
 from marquee.ingest.tables import ingest_interactions
 from marquee.jobs import Queue
+from marquee.pipelines.raw_files import raw_files
 from marquee.pipelines.run import run_here
 from marquee.pipelines.schedule import look
 from marquee.store.objects import ObjectStore
@@ -66,20 +70,139 @@ def test_input_file_is_rewritten_without_the_user(
     assert run_here(settings, database, objects, "forget")["rewritten"] == 0
 
 
-def test_what_cannot_be_rewritten_goes_when_it_is_old(
+def forget(settings: Settings, database: Database, objects: ObjectStore) -> dict[str, int]:
+    return run_here(settings, database, objects, "forget")
+
+
+def as_zip(path: Path, ratings: str, name: str = "ml/ratings.csv") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, ratings)
+    return path
+
+
+def old(objects: ObjectStore, *keys: str) -> None:
+    """Let files be 31 days old."""
+    past = time.time() - 31 * 86_400
+    for key in keys:
+        os.utime(objects.root / key, (past, past))
+
+
+def test_archive_that_names_the_user_goes_when_it_is_old_and_others_stay(
+    settings: Settings, database: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    with_user = as_zip(tmp_path / "with.zip", "userId,movieId,rating,timestamp\n2,1,4,0\n")
+    as_of_old = as_zip(tmp_path / "old.zip", "2::1::4::0\n", "ml-1m/ratings.dat")
+    without = as_zip(tmp_path / "without.zip", "userId,movieId,rating,timestamp\n1,2,4,0\n")
+    put = [
+        objects.put("raw/movielens/2026/01/01", content, ".zip").key
+        for content in (with_user, without, b"torn", as_of_old)
+    ]
+    new = objects.put("raw/movielens/2026/11/01", with_user, ".zip").key
+    old(objects, *put)
+    erase(database, settings, 2)
+    counts = forget(settings, database, objects)
+    assert (counts["expired"], counts["waiting"]) == (3, 1)
+    assert {ref.key for ref in objects.list("raw")} == {put[1], new}
+    old(objects, new)
+    os.utime(objects.root / new, (0, 0))
+    assert forget(settings, database, objects)["expired"] == 1
+    assert {ref.key for ref in objects.list("raw")} == {put[1]}
+
+
+def test_snapshot_that_names_the_user_goes_when_it_is_old_and_others_stay(
+    settings: Settings, database: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    keys = {}
+    for user in (2, 3):
+        rows = tmp_path / f"{user}.parquet"
+        pl.DataFrame({"user_id": [1, user], "item_id": [1, 1]}).write_parquet(rows)
+        part = objects.put("snapshots/interactions", rows, ".parquet").key
+        manifest = objects.put("snapshots", json.dumps({"interactions": part}).encode(), ".json").key
+        keys[user] = {part, manifest}
+    items = objects.put("snapshots/items", b"items", ".parquet").key
+    erase(database, settings, 2)
+    assert forget(settings, database, objects)["expired"] == 0
+    old(objects, items, *keys[2], *keys[3])
+    assert forget(settings, database, objects)["expired"] == 1
+    assert {ref.key for ref in objects.list("snapshots")} == {items, *keys[3]}
+
+
+def test_file_is_read_again_only_for_who_was_erased_since(
+    settings: Settings, database: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    def ingest(name: str, users: tuple[int, ...]) -> None:
+        path = tmp_path / f"{name}.csv"
+        path.write_text(
+            HEADER + "".join(f"{user},{len(name)},2026-01-01T00:00:00Z,{name}\n" for user in users)
+        )
+        ingest_interactions(database, objects, path)
+
+    ingest("a", (1, 2))
+    ingest("bb", (1, 3))
+    nobody = objects.put("raw/tmdb/2026/11/01", b'{"path": "/movie/1"}\n', ".jsonl").key
+    erase(database, settings, 2)
+    assert forget(settings, database, objects)["read"] == 3
+    assert forget(settings, database, objects)["read"] == 0
+    ingest("ccc", (2, 4))  # came in again, with who was erased
+    counts = forget(settings, database, objects)
+    assert (counts["read"], counts["rewritten"]) == (1, 1)
+    erase(database, settings, 3)
+    counts = forget(settings, database, objects)
+    assert (counts["read"], counts["rewritten"]) == (3, 1)
+    assert nobody in {ref.key for ref in objects.list("raw")}
+    assert len(list((objects.root / "looked-through").iterdir())) == 1
+
+
+def test_damaged_memory_has_everything_looked_through_again(
     settings: Settings, database: Database, objects: ObjectStore
 ) -> None:
-    old = objects.put("raw/movielens/2026/01/01", b"old", ".zip")
-    new = objects.put("raw/movielens/2026/11/01", b"new", ".zip")
-    snapshot = objects.put("snapshots", b"{}", ".json")
-    past = time.time() - 31 * 86_400
-    for ref in (old, snapshot):
-        os.utime(objects.root / ref.key, (past, past))
+    objects.put("raw/mine/2026/11/01", (HEADER + ROWS[0]).encode(), ".csv")
     erase(database, settings, 2)
-    assert run_here(settings, database, objects, "forget")["expired"] == 2
-    assert [ref.key for ref in objects.list()] != []
-    assert [ref.key for ref in objects.list("raw")] == [new.key]
-    assert objects.list("snapshots") == []
+    assert forget(settings, database, objects)["read"] == 1
+    (memory,) = (objects.root / "looked-through").iterdir()
+    memory.write_bytes(b"{}")
+    assert forget(settings, database, objects)["read"] == 1
+
+
+def test_damaged_file_is_counted_and_holds_up_no_other(
+    settings: Settings, database: Database, objects: ObjectStore
+) -> None:
+    damaged = objects.put("raw/a/2026/11/01", (HEADER + ROWS[2]).encode(), ".csv").key
+    objects.put("raw/b/2026/11/01", (HEADER + ROWS[1]).encode(), ".csv")
+    (objects.root / damaged).write_bytes(b"other")
+    erase(database, settings, 2)
+    counts = forget(settings, database, objects)
+    assert (counts["damaged"], counts["rewritten"]) == (1, 1)
+
+
+def test_rewritten_file_keeps_the_time_at_which_it_came_in(
+    settings: Settings, database: Database, objects: ObjectStore
+) -> None:
+    noon = datetime.now(UTC).replace(hour=0, minute=0, second=1, microsecond=0)
+    key = objects.put(f"raw/mine/{noon:%Y/%m/%d}", (HEADER + "".join(ROWS)).encode(), ".csv").key
+    os.utime(objects.root / key, (noon.timestamp(), noon.timestamp()))
+    erase(database, settings, 2)
+    assert forget(settings, database, objects)["rewritten"] == 1
+    (file,) = raw_files(objects)
+    assert (file.came_in, file.known) == (noon, True)
+
+
+def test_run_is_due_every_day_once_somebody_was_erased(settings: Settings, database: Database) -> None:
+    Queue.open(database)
+    erase(database, settings, 2)
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO runs (run_id, pipeline, status, started_at, created_at) "
+                "VALUES (gen_random_uuid(), 'forget', 'succeeded', now() + interval '1 second', now())"
+            )
+        )
+        look(connection, settings)
+        assert len(runs.recent(connection, pipeline="forget")) == 1
+        connection.execute(text("UPDATE runs SET started_at = now() - interval '25 hours'"))
+        connection.execute(text("UPDATE users SET erased_at = now() - interval '2 days'"))
+        look(connection, settings)
+        assert len(runs.recent(connection, pipeline="forget")) == 2
 
 
 def test_note_of_an_erasure_is_kept_beside_the_backups(

@@ -157,6 +157,7 @@ class Home:
             "MARQUEE_DATABASE__URL": url,
             "MARQUEE_AUDIENCE__USERS": "30",
             "MARQUEE_MLFLOW__TRACKING_URI": mlflow,
+            "MARQUEE_MONITOR__EVERY_MINUTES": "0",
             "MARQUEE_WORKER__STALLED_SECONDS": "2",
             **{f"MARQUEE_GATE__{name.upper()}": str(value) for name, value in GATE.items()},
         }

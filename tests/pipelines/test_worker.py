@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -10,8 +11,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from marquee import pipelines
 from marquee.config import Settings
@@ -221,6 +224,45 @@ async def test_queued_run_is_executed_and_recorded(settings, database, queue):
         run = await finished(database, run_id)
     assert (run.status, run.counts, run.attempts) == ("succeeded", {"rows": 5, "model": "none"}, 1)
     assert run.finished_at >= run.started_at
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def with_ops_port(settings: Settings, port: int) -> Settings:
+    return settings.model_copy(update={"worker": settings.worker.model_copy(update={"ops_port": port})})
+
+
+def exposed(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    except httpx.ConnectError:
+        return ""
+
+
+async def test_worker_exposes_its_runs_and_how_things_stand(settings, database, queue, free_port):
+    run_id = submit(database, queue, "count")
+    line = 'marquee_worker_runs_total{pipeline="count",status="succeeded"}'
+    async with worker_here(with_ops_port(settings, free_port)):
+        await finished(database, run_id)
+        await eventually(lambda: line in exposed(free_port))
+        told = exposed(free_port)
+    assert 'marquee_worker_run_seconds_count{pipeline="count"}' in told
+    assert 'marquee_state_table_rows{table="runs"}' in told
+    assert "marquee_database_up" not in told
+    assert exposed(free_port) == ""
+
+
+async def test_worker_whose_ops_port_is_taken_works_and_says_so(settings, database, queue):
+    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as said:
+        async with worker_here(with_ops_port(settings, taken.getsockname()[1])):
+            run = await finished(database, submit(database, queue, "count"))
+    assert run.status == "succeeded"
+    assert "worker.metrics_not_served" in [line["event"] for line in said]
 
 
 @pytest.mark.slow

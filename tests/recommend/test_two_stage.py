@@ -161,10 +161,20 @@ def test_fit_past_the_sizes_is_bounded_and_threads_change_nothing(monkeypatch: p
 
 
 def _examples(rows: Interactions, start: int, stop: int):
+    from marquee.features.port import join_as_of
     from marquee.recommend.pair_features import ItemFacts
+    from marquee.recommend.two_stage import PastItems
 
     catalog = planted_tastes().catalog
     model = LinearStack(_small())
     return model._lists_of(
-        rows.sorted(), start, stop, catalog, ItemFacts.of(catalog), {}, 1000, np.random.default_rng(0)
+        rows.sorted(),
+        start,
+        stop,
+        catalog,
+        ItemFacts.of(catalog),
+        {},
+        PastItems(join_as_of),
+        1000,
+        np.random.default_rng(0),
     )

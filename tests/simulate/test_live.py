@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from marquee.data import Catalog
-from marquee.simulate import Audience, AudienceConfig
-from marquee.simulate.live import LiveConfig, LiveReport, World, check_address
+from marquee.simulate import Audience, AudienceConfig, LiveConfig, World
+from marquee.simulate.live import LiveReport, _visitors, check_address
 from marquee.simulate.truth import runtime_seconds
 
 N_ITEMS = 40
@@ -80,6 +80,15 @@ def test_films_found_elsewhere_are_to_the_taste(world):
     random = np.random.default_rng(3)
     found = [world.find_elsewhere(4, random) for _ in range(300)]
     assert world.affinity(4, found).mean() > world.truth.affinity([4]).mean() + 0.1
+
+
+def test_visitors_come_in_turn_or_as_chance_has_it():
+    in_turn = _visitors(LiveConfig(users=20, rate=1, seconds=40))
+    assert sorted(in_turn[:20]) == sorted(in_turn[20:]) == list(range(20))
+    by_chance = _visitors(LiveConfig(users=20, rate=1, seconds=40, in_turn=False))
+    assert by_chance == _visitors(LiveConfig(users=20, rate=1, seconds=40, in_turn=False))
+    assert len(by_chance) == 40
+    assert sorted(by_chance[:20]) != list(range(20))
 
 
 def test_report_of_nothing_is_plain():

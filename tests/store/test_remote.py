@@ -6,9 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -53,70 +51,6 @@ def large(tmp_path: Path) -> tuple[Path, str]:
     path = tmp_path / "large"
     path.write_bytes(os.urandom(2 * PART_BYTES + 12_345))
     return path, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-class Wire:
-    """The network before a server: counts what goes to it, and may fall silent."""
-
-    def __init__(self, port: int) -> None:
-        self._upstream = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.silent = False
-        self.after: tuple[int, Callable[[], None]] | None = None
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        for one in self._open:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._open.append(client)
-                if not self.silent:
-                    self._connect(client)
-
-    def _connect(self, client: socket.socket) -> None:
-        try:
-            server = socket.create_connection(("127.0.0.1", self._upstream))
-        except OSError:
-            client.close()
-            return
-        self._open.append(server)
-        for pair in ((client, server, True), (server, client, False)):
-            threading.Thread(target=self._copy, args=pair, daemon=True).start()
-
-    def _copy(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if counted and self.after is not None:
-                    left, action = self.after
-                    self.after = (left - len(data), action)
-                    if left <= len(data):
-                        self.after = None
-                        action()
-                sink.sendall(data)
-        for one in (source, sink):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def wire() -> Iterator[Callable[[int], Wire]]:
-    wires: list[Wire] = []
-
-    def make(port: int) -> Wire:
-        wires.append(Wire(port))
-        return wires[-1]
-
-    yield make
-    for one in wires:
-        one.close()
 
 
 def test_what_was_uploaded_comes_back(remote, file, tmp_path):
@@ -289,6 +223,46 @@ def test_encryption_that_the_service_lacks_is_refused_not_left_out(swift, file):
     with pytest.raises(StoreError, match="encryption is not supported"):
         opened(**settings, encryption="AES256").upload(KEY, file, DIGEST)
     assert list(opened(**settings).list()) == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sent"),
+    [
+        ({"encryption": "AES256"}, ["x-amz-server-side-encryption: AES256"]),
+        (
+            {"encryption": "aws:kms", "kms_key": "key-1"},
+            ["x-amz-server-side-encryption: aws:kms", "x-amz-server-side-encryption-aws-kms-key-id: key-1"],
+        ),
+    ],
+)
+def test_encryption_is_asked_for_with_every_object(swift, file, large, wire, chosen, sent):
+    """Swift has none to offer and says so; what was asked is seen on the wire."""
+    between = wire(swift.port)
+    remote = opened(**swift.settings() | {"endpoint": between.endpoint}, **chosen)
+    path, digest = large
+    for key, source, sha256 in ((KEY, file, DIGEST), (f"raw/{digest}", path, digest)):
+        between.requests.clear()
+        with pytest.raises(StoreError, match="not supported"):
+            remote.upload(key, source, sha256)
+        writing = [head for head in between.requests if head.startswith(("PUT ", "POST "))]
+        assert writing
+        assert all(line in head.splitlines() for head in writing for line in sent)
+
+
+def test_virtual_host_has_the_bucket_in_the_name_of_the_host(swift, file, wire, monkeypatch, tmp_path):
+    """By way of a proxy, since not every machine resolves names below `localhost`."""
+    between = wire(swift.port)
+    between.is_proxy = True
+    settings = swift.settings()
+    monkeypatch.setenv("http_proxy", between.endpoint)
+    bucket = settings["url"].split("/")[2]
+    remote = opened(**settings | {"endpoint": f"http://localhost:{swift.port}", "path_style": False})
+    assert remote.upload(KEY, file, DIGEST) is True
+    assert remote.download(KEY, tmp_path / "back", DIGEST) == len(CONTENT)
+    assert [found.key for found in remote.list()] == [KEY]
+    hosts = {line for head in between.requests for line in head.splitlines() if line.startswith("host: ")}
+    assert hosts == {f"host: {bucket}.localhost:{swift.port}"}
+    assert not any(bucket in head.splitlines()[0] for head in between.requests)
 
 
 def test_service_that_is_away_is_unavailable(swift, file):

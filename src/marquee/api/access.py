@@ -37,6 +37,8 @@ FOR_OPERATORS: Final = (
     "/v1/keys",
     "/v1/overview",
     "/v1/outcomes",
+    "/v1/drift",
+    "/v1/alerts",
     "/v1/quarantine",
     "/v1/catalogue/",
 )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -16,10 +16,12 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from marquee import __version__
 from marquee.api import (
     catalog,
+    drills,
     events,
     experiments,
     inspection,
     models,
+    monitoring,
     operations,
     ops,
     overview,
@@ -92,7 +94,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _open(chosen, access) as services:
             app.state.services = services
-            yield
+            with _traced(edge, services):
+                yield
 
     # The pages of /docs and /redoc come with their scripts: they work without a network.
     app: FastAPI = FastAPIOffline(
@@ -118,11 +121,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(people.router)
     app.include_router(session.router)
     app.include_router(operations.router)
+    app.include_router(drills.router)
     app.include_router(models.router)
     app.include_router(versions.router)
     app.include_router(profiles.router)
     app.include_router(experiments.router)
     app.include_router(overview.router)
+    app.include_router(monitoring.router)
     app.include_router(inspection.router)
     if chosen.api.ops_port is None:
         app.include_router(ops.router)
@@ -136,7 +141,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     framework = app.build_middleware_stack()
     assert isinstance(framework, ServerErrorMiddleware)
     hot = HotRoutes(framework.app, HOT)
-    app.middleware_stack = Edge(hot, settings=chosen, access=access, overload=overload)
+    app.middleware_stack = edge = Edge(hot, settings=chosen, access=access, overload=overload)
     return app
 
 
@@ -237,6 +242,18 @@ async def _open(settings: Settings, access: Access) -> AsyncIterator[Services]:
                 await access.keys.record_use(services.run)
     finally:
         await database.aclose()
+
+
+@contextlib.contextmanager
+def _traced(edge: Edge, services: Services) -> Iterator[None]:
+    """Where traces are on, put what makes them around the parts; else nothing of it is loaded."""
+    if services.settings.trace.url is None:
+        yield
+        return
+    from marquee.api.tracing import traced
+
+    with traced(edge, services):
+        yield
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -25,7 +25,8 @@ from marquee.jobs import Queue
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import items
-from marquee.telemetry import get_logger
+from marquee.telemetry import get_logger, metrics
+from marquee.telemetry.spans import as_span
 
 __all__ = ["ListLength", "Services", "ServicesDep"]
 
@@ -94,6 +95,7 @@ class Services:
         self.queue = Queue.open(self.database)
         self._is_prepared = True
 
+    @as_span("database")
     async def run(
         self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
@@ -107,6 +109,7 @@ class Services:
         self._refuse_while_away()
         return await self._run(work, *args, **kwargs)
 
+    @as_span("database")
     async def run_long(
         self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
@@ -141,10 +144,12 @@ class Services:
         except StoreError as error:
             self.lost(str(error))
             get_logger().debug("api.probe_failed", error=str(error))
+            self._measure()
             return
         if not self.database_is_up:
             self.database_is_up = True
             get_logger().info("api.database_back", address=self.database.address)
+        self._measure()
         await self.slots.follow(followed)
         await self.slots.recount(self.database)
 
@@ -172,6 +177,15 @@ class Services:
         names = self.slots.names()
         lacking += [] if names["predictor"] else ["predictor"]
         return lacking + [f"{slot}: newest bundle refused" for slot in self.slots.refused()]
+
+    def _measure(self) -> None:
+        """What is measured once a second, so that nothing is for each request."""
+        metrics.DATABASE_UP.set(self.database_is_up)
+        metrics.POOL_IN_USE.set(self.database.connections_in_use())
+        metrics.EVENTS_WAITING.set(self.events.waiting)
+        metrics.JOURNAL_WAITING.set(self.journal.waiting)
+        for stage, waiting in self.engine.waiting.items():
+            metrics.ENGINE_WAITING.labels(stage).set(waiting)
 
     def _refuse_while_away(self) -> None:
         if not self.database_is_up:

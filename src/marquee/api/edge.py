@@ -31,7 +31,7 @@ from marquee.api.problems import (
 from marquee.config import Settings
 from marquee.telemetry import begin_request, get_logger, log_request, metrics
 
-__all__ = ["Edge", "new_request_id"]
+__all__ = ["NO_ROUTE", "Edge", "new_request_id", "route_of"]
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """Ids of callers are logged and sent back: anything else is replaced by one of ours."""
@@ -44,6 +44,7 @@ SECURITY_HEADERS: Final = (
 EXPOSED: Final = ("X-Request-ID", "X-Marquee-Degraded", "Location", "Retry-After")
 WAITING: Final = "/run/"
 """Requests below this path wait for a pipeline run, for minutes, and cost nothing meanwhile."""
+NO_ROUTE: Final = "other"
 CLIENT_GONE: Final = 499
 """In logs and metrics: the client left before it had sent its request."""
 
@@ -119,14 +120,14 @@ class Edge:
                 await self._cors(inner, receive, send_out)
         except Exception:
             get_logger().exception("api.failed", method=method, path=path)
-            metrics.UNHANDLED_ERRORS.labels(_route(inner)).inc()
+            metrics.UNHANDLED_ERRORS.labels(route_of(inner)).inc()
             if status:
                 raise  # half an answer is out: the server must break the connection
             await internal_problem(request_id)(inner, receive, send_out)
         finally:
             self._overload.waiting -= waiting
             seconds = time.perf_counter() - started
-            self._meter.count(method, _route(inner), line.get("tier", ""), status, seconds)
+            self._meter.count(method, route_of(inner), line.get("tier", ""), status, seconds)
             line["method"] = method
             line["path"] = path
             line["status"] = status
@@ -270,12 +271,12 @@ def _too_many(scope: str, seconds: int) -> RateLimitedError:
     )
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The template of the path, so that metrics do not grow with the ids in paths."""
     hot: str | None = scope.get("marquee.route")
     if hot is not None:
         return hot
-    return getattr(scope.get("route"), "path", "other")
+    return getattr(scope.get("route"), "path", NO_ROUTE)
 
 
 @lru_cache(4096)

@@ -32,6 +32,7 @@ from marquee.store.repositories.experiments import Experiment
 from marquee.store.repositories.impressions import Impression, ShadowAnswer
 from marquee.telemetry import get_logger
 from marquee.telemetry.metrics import ANSWERS, FALLBACKS, SHADOW_AGREEMENT, SHADOW_ERRORS, SHADOW_SECONDS
+from marquee.telemetry.spans import as_span
 
 __all__ = ["Engine"]
 
@@ -69,6 +70,11 @@ class Engine:
         self._shadowing: set[asyncio.Task[None]] = set()
         self._recent: deque[tuple[UserState, Query]] = deque(maxlen=REPLAYED)
         slots.warm_up = self.replay
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Stage → questions that wait for it."""
+        return {"recommend": len(self._lane), "arms": len(self._arms), "shadow": len(self._shadow)}
 
     async def for_user(self, user_id: int, query: Query, request_id: UUID) -> Answer:
         """
@@ -277,6 +283,7 @@ class Engine:
             answer.degraded = ("deadline" if late else "model",)
             return answer
 
+    @as_span("engine.batch")
     async def _by_model(
         self, served: Served, state: UserState, query: Query, seconds: float, lane: Lane[Question, Made]
     ) -> Answer:

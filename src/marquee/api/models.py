@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from marquee.api.access import Caller, CallerDep
 from marquee.api.deps import Services, ServicesDep
-from marquee.api.operations import ACCEPTED, Wait, accepted, carry_out
+from marquee.api.operations import ACCEPTED, How, answered, carry_out
 from marquee.api.problems import InvalidRequestError, RunFailedError, responses
 from marquee.api.schemas.models import (
     ApprovalRequest,
@@ -21,6 +21,7 @@ from marquee.api.schemas.models import (
 )
 from marquee.errors import (
     ConflictError,
+    KeyReusedError,
     NoChampionError,
     NotFoundError,
     RegistryError,
@@ -71,7 +72,14 @@ async def list_models(
     response_model=PromotionResult,
     responses={
         **ACCEPTED,
-        **responses(InvalidRequestError, NotFoundError, ConflictError, RunFailedError, StoreUnavailableError),
+        **responses(
+            InvalidRequestError,
+            KeyReusedError,
+            NotFoundError,
+            ConflictError,
+            RunFailedError,
+            StoreUnavailableError,
+        ),
     },
 )
 async def promote_model(
@@ -79,7 +87,7 @@ async def promote_model(
     services: ServicesDep,
     caller: CallerDep,
     wanted: Annotated[PromotionRequest, Body()],
-    wait: Wait = True,
+    how: How,
 ) -> Response:
     """
     Compare a version with the champion, and promote it if it is better and fit to serve.
@@ -97,11 +105,8 @@ async def promote_model(
     if wanted.version is not None:
         await services.run(deployments.of_version, wanted.version)
     parameters = {**wanted.model_dump(), "by": who(caller)}
-    run = await carry_out(request, services, PROMOTE, parameters, wait=wait)
-    if not run.finished:
-        return accepted(run)
-    result = PromotionResult.model_validate(run.counts)
-    return Response(result.model_dump_json(), media_type="application/json")
+    run = await carry_out(request, services, PROMOTE, parameters, how)
+    return answered(run, lambda: PromotionResult.model_validate(run.counts), how)
 
 
 @router.post(

@@ -1,11 +1,12 @@
 """Pipelines over HTTP: queue them, wait for them, look at their runs."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from marquee.api.access import CallerDep
@@ -13,23 +14,69 @@ from marquee.api.deps import Services, ServicesDep
 from marquee.api.problems import InvalidRequestError, RunFailedError, responses
 from marquee.api.schemas.operations import LogLine, LogPage, PipelineRequest
 from marquee.api.schemas.service import RunAccepted, RunList, RunResult, RunStatus, RunStep, TrainRequest
-from marquee.errors import ConflictError, NotFoundError, RunFinishedError, StoreUnavailableError
+from marquee.errors import (
+    ConflictError,
+    KeyReusedError,
+    NotFoundError,
+    RunFinishedError,
+    StoreUnavailableError,
+)
 from marquee.models import model_names
 from marquee.store.repositories import run_logs, runs
 from marquee.store.repositories.runs import Run
-from marquee.telemetry import note
+from marquee.telemetry import get_logger, note
+from marquee.telemetry.spans import untraced
 
-__all__ = ["ACCEPTED", "INFER", "PREPARE", "TRAIN", "Wait", "accepted", "carry_out", "router"]
+__all__ = [
+    "ACCEPTED",
+    "INFER",
+    "PREPARE",
+    "RUN",
+    "TRAIN",
+    "How",
+    "answered",
+    "carry_out",
+    "router",
+    "run_and_answer",
+]
 
 PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 INFER: Final = "infer"
 PIPELINE: Final = "pipeline"
 BACKUP: Final = "backup"
+MONITOR: Final = "monitor"
 
 POLL_SECONDS: Final = 0.1
 
-Wait = Annotated[bool, Query(description="Answer when the run has finished; `false`: at once, with its id.")]
+REPLAYED: Final = "Idempotency-Replayed"
+
+
+class Wanted:
+    """How a run is asked for."""
+
+    def __init__(
+        self,
+        wait: Annotated[
+            bool, Query(description="Answer when the run has finished; `false`: at once, with its id.")
+        ] = True,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                min_length=1,
+                max_length=200,
+                pattern=r"^[!-~]+$",
+                description="Whoever sends it again gets the run that it stands for, not a second one, "
+                "unless that run failed or was cancelled.",
+            ),
+        ] = None,
+    ) -> None:
+        self.wait = wait
+        self.key = idempotency_key
+        self.is_replayed = False
+
+
+How = Annotated[Wanted, Depends()]
 
 router = APIRouter()
 
@@ -37,46 +84,49 @@ ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     202: {
         "model": RunAccepted,
         "description": "Queued, or still running after the longest wait",
-        "headers": {"Location": {"description": "Where to look at it.", "schema": {"type": "string"}}},
+        "headers": {
+            "Location": {"description": "Where to look at it.", "schema": {"type": "string"}},
+            REPLAYED: {"description": "It was asked for before.", "schema": {"type": "string"}},
+        },
     }
 }
-_RUN: Final[dict[str, Any]] = {
+RUN: Final[dict[str, Any]] = {
     "tags": ["pipelines"],
     "response_model": RunResult,
     "responses": {
         **ACCEPTED,
-        **responses(InvalidRequestError, ConflictError, RunFailedError, StoreUnavailableError),
+        **responses(
+            InvalidRequestError, KeyReusedError, ConflictError, RunFailedError, StoreUnavailableError
+        ),
     },
 }
 
 
-@router.post("/run/prepare-data", summary="Bring in data", **_RUN)
-async def run_prepare_data(request: Request, services: ServicesDep, wait: Wait = True) -> Response:
+@router.post("/run/prepare-data", summary="Bring in data", **RUN)
+async def run_prepare_data(request: Request, services: ServicesDep, how: How) -> Response:
     """Ingest the catalogue and, where there are no users yet, simulate an audience."""
-    return await _run(request, services, PREPARE, {}, "prepare-data", wait=wait)
+    return await run_and_answer(request, services, PREPARE, {}, "prepare-data", how)
 
 
-@router.post("/run/train", summary="Train a model", **_RUN)
-async def run_train(
-    request: Request, services: ServicesDep, wanted: TrainRequest, wait: Wait = True
-) -> Response:
+@router.post("/run/train", summary="Train a model", **RUN)
+async def run_train(request: Request, services: ServicesDep, wanted: TrainRequest, how: How) -> Response:
     """Train on all interactions: the model becomes the challenger, and a good `mlp` the predictor too."""
     _check_model(wanted.model_name)
-    return await _run(request, services, TRAIN, {"model": wanted.model_name}, "train", wait=wait)
+    return await run_and_answer(request, services, TRAIN, {"model": wanted.model_name}, "train", how)
 
 
-@router.post("/run/model-inference", summary="Compute everyone's recommendations", **_RUN)
-async def run_model_inference(request: Request, services: ServicesDep, wait: Wait = True) -> Response:
+@router.post("/run/model-inference", summary="Compute everyone's recommendations", **RUN)
+async def run_model_inference(request: Request, services: ServicesDep, how: How) -> Response:
     """Write the champion's top-k of every user, visible all at once."""
-    return await _run(request, services, INFER, {}, "model-inference", wait=wait)
+    return await run_and_answer(request, services, INFER, {}, "model-inference", how)
 
 
-@router.post("/run/pipeline", summary="Do all of it", **_RUN)
+@router.post("/run/pipeline", summary="Do all of it", **RUN)
 async def run_pipeline(
     request: Request,
     services: ServicesDep,
     wanted: Annotated[PipelineRequest, Body(default_factory=PipelineRequest)],
-    wait: Wait = True,
+    how: How,
 ) -> Response:
     """
     Bring in data, train a model, promote it if it passes the gate, compute everyone's recommendations.
@@ -85,13 +135,19 @@ async def run_pipeline(
     """
     _check_model(wanted.model_name)
     parameters = {TRAIN: {"model": wanted.model_name}, INFER: {"k": wanted.k}}
-    return await _run(request, services, PIPELINE, parameters, PIPELINE, wait=wait)
+    return await run_and_answer(request, services, PIPELINE, parameters, PIPELINE, how)
 
 
-@router.post("/run/backup", summary="Back up all tables", **_RUN)
-async def run_backup(request: Request, services: ServicesDep, wait: Wait = True) -> Response:
+@router.post("/run/backup", summary="Back up all tables", **RUN)
+async def run_backup(request: Request, services: ServicesDep, how: How) -> Response:
     """Write a backup, prove that it can be read, and let old ones go."""
-    return await _run(request, services, BACKUP, {}, BACKUP, wait=wait)
+    return await run_and_answer(request, services, BACKUP, {}, BACKUP, how)
+
+
+@router.post("/run/monitor", summary="Watch quality and drift", **RUN)
+async def run_monitor(request: Request, services: ServicesDep, how: How) -> Response:
+    """Add up what came in, measure the answers of the last day, and look for drift."""
+    return await run_and_answer(request, services, MONITOR, {}, MONITOR, how)
 
 
 @router.get(
@@ -177,18 +233,25 @@ async def list_runs(
 
 
 async def carry_out(
-    request: Request, services: Services, pipeline: str, parameters: Mapping[str, Any], *, wait: bool
+    request: Request, services: Services, pipeline: str, parameters: Mapping[str, Any], how: Wanted
 ) -> Run:
     """
-    Queue a run for a worker and, if wanted, wait for its end.
+    Queue a run for a worker, or find the one that was asked for before, and wait for its end if wanted.
 
     Raises:
-        ConflictError: a run of the pipeline is unfinished.
+        ConflictError: another run of the pipeline is unfinished.
+        KeyReusedError: the key stands for another request.
         RunFailedError: it did not succeed.
     """
-    run = await services.run(services.queue.submit, pipeline, parameters)
+    if how.key is None:
+        run = await services.run(services.queue.submit, pipeline, parameters)
+    else:
+        submit = services.queue.submit_once
+        run, how.is_replayed = await services.run(submit, pipeline, parameters, how.key)
     note(run_id=str(run.run_id))
-    if wait:
+    # What the run's own lines say is not who asked for it.
+    get_logger().info("run.joined" if how.is_replayed else "run.submitted", pipeline=pipeline)
+    if how.wait:
         run = await _finished(request, services, run)
     if run.finished and run.status != "succeeded":
         raise RunFailedError(
@@ -199,11 +262,32 @@ async def carry_out(
     return run
 
 
-def accepted(run: Run) -> Response:
-    """The answer about a run that has not ended yet."""
+async def run_and_answer(
+    request: Request,
+    services: Services,
+    pipeline: str,
+    parameters: Mapping[str, Any],
+    result: str,
+    how: Wanted,
+) -> Response:
+    """
+    Carry out a run; the answer says that it has finished, or where to look at it.
+
+    Args:
+        result: what the answer calls it.
+    """
+    run = await carry_out(request, services, pipeline, parameters, how)
+    return answered(run, lambda: RunResult(result=f"{result} finished"), how)
+
+
+def answered(run: Run, result: Callable[[], BaseModel], how: Wanted) -> Response:
+    """The answer about a run: its result, or where to look as long as it has not ended."""
     location = f"/v1/runs/{run.run_id}"
+    headers = {"Location": location} | ({REPLAYED: "true"} if how.is_replayed else {})
+    if run.finished:
+        return _json(result().model_dump_json(), 200, headers)
     body = RunAccepted(run_id=run.run_id, status=run.status, location=location)
-    return _json(body.model_dump_json(), 202, {"Location": location})
+    return _json(body.model_dump_json(), 202, headers)
 
 
 def _check_model(name: str) -> None:
@@ -228,28 +312,14 @@ def _step(run: Run) -> RunStep:
     return RunStep.model_validate({**vars(run), "name": run.pipeline})
 
 
-async def _run(
-    request: Request,
-    services: Services,
-    pipeline: str,
-    parameters: Mapping[str, Any],
-    result: str,
-    *,
-    wait: bool,
-) -> Response:
-    run = await carry_out(request, services, pipeline, parameters, wait=wait)
-    if not run.finished:
-        return accepted(run)
-    return _json(RunResult(result=f"{result} finished").model_dump_json())
-
-
 async def _finished(request: Request, services: Services, run: Run) -> Run:
     """The run at its end, or as it is when the wait is over: too long, the caller gone, the API stopping."""
     try:
         async with asyncio.timeout(services.settings.api.wait_seconds):
-            while not (run.finished or services.stopping.is_set() or await request.is_disconnected()):
-                await asyncio.sleep(POLL_SECONDS)
-                run = await services.run(runs.get, run.run_id)
+            with untraced():
+                while not (run.finished or services.stopping.is_set() or await request.is_disconnected()):
+                    await asyncio.sleep(POLL_SECONDS)
+                    run = await services.run(runs.get, run.run_id)
     except TimeoutError:
         pass  # the run goes on in its worker, and its id is all that the caller needs
     return run

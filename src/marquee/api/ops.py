@@ -3,11 +3,21 @@
 import asyncio
 import os
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -18,6 +28,7 @@ from marquee.api.schemas.ops import Alive, Readiness
 from marquee.data.dataset import Histories
 from marquee.errors import MarqueeError, NoChampionError
 from marquee.telemetry import get_logger
+from marquee.telemetry.metrics import Part
 
 __all__ = ["ops_app", "router"]
 
@@ -105,8 +116,30 @@ async def _readiness(services: Services) -> Readiness:
 
 def _exposition() -> bytes:
     # The one variable that is not a setting: prometheus_client itself reads it, when it is imported.
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
+    shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    if shared is None:
+        registry.register(Part(REGISTRY, worker=False))
+    else:
+        registry.register(Part(MultiProcessCollector(None), worker=False))  # type: ignore[no-untyped-call]
+        registry.register(_Processes(Path(shared)))
     return generate_latest(registry)
+
+
+class _Processes(Collector):
+    """Memory, processor time and files of each process on the port, by its id; there is no sum of all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """As for a single process, with a label more."""
+        found: dict[str, Metric] = {}
+        # A process that has ended leaves only what is added up over all that ever were.
+        pids = {path.stem.rpartition("_")[2] for path in self._folder.glob("gauge_live*.db")}
+        for pid in sorted(pids):
+            for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                known = found.setdefault(metric.name, metric)
+                samples = [sample._replace(labels={"pid": pid}) for sample in metric.samples]
+                known.samples = samples if known is metric else [*known.samples, *samples]
+        return found.values()

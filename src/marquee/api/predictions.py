@@ -17,6 +17,7 @@ from marquee.data.schema import Ids, Matrix
 from marquee.errors import StoreError, StoreUnavailableError
 from marquee.store.repositories.predictions import NewPrediction
 from marquee.telemetry import get_logger
+from marquee.telemetry.spans import as_span
 
 __all__ = ["Prediction", "Predictions"]
 
@@ -68,6 +69,7 @@ class Predictions:
         self._services = services
         self._batcher = Batcher("predict", self._answer, most=MOST_TOGETHER)
 
+    @as_span("predictor.batch")
     async def answer(self, request: PredictRequest) -> Prediction:
         """
         The k most probable films other than this one and those that the user has seen, hidden or disliked.

@@ -18,6 +18,7 @@ from marquee.errors import (
     ErasedUserError,
     ExperimentConflictError,
     IncompatibleBundleError,
+    KeyReusedError,
     MarqueeError,
     NoChampionError,
     NotFoundError,
@@ -205,6 +206,14 @@ KINDS: Mapping[type[MarqueeError], Kind] = {
         409,
         "Run finished",
         "The run 0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11 has succeeded already.",
+    ),
+    KeyReusedError: Kind(
+        "key-reused",
+        422,
+        "Key reused",
+        "The Idempotency-Key 'daily 2026-11-22' stands for another request, that of the run "
+        "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11.",
+        "Use a new key for a new request.",
     ),
     ExperimentConflictError: Kind(
         "experiment-conflict",

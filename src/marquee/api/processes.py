@@ -82,7 +82,7 @@ def run_child(serve: Callable[[Settings, Callable[[], None]], None]) -> None:
     """
     line = Connection(int(sys.argv[1]))
     sys.path[:], settings = line.recv()
-    configure_logs(settings.log)
+    configure_logs(settings.log, server=True)
 
     def stop_with_parent() -> None:
         with contextlib.suppress(EOFError, OSError):

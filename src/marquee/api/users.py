@@ -21,6 +21,7 @@ from marquee.store.postgres import Database
 from marquee.store.repositories.user_states import EMPTY, EVENTS, Precomputed, UserState, calls, decode
 from marquee.store.wire import Line
 from marquee.telemetry import metrics
+from marquee.telemetry.spans import as_span
 
 __all__ = ["EMPTY", "EVENTS", "Precomputed", "UserState", "UserStates", "histories"]
 
@@ -57,6 +58,7 @@ class UserStates:
         listener.on("marquee_recommendations", lambda _: self._forget_all())
         listener.on_gap(self._forget_all)
 
+    @as_span("users.read")
     async def get(self, user_id: int) -> UserState:
         """
         What is known of a user; a user nobody knows has no events.
@@ -74,6 +76,7 @@ class UserStates:
             return state
         return await self._miss(user_id)
 
+    @as_span("users.read")
     async def get_many(self, user_ids: Sequence[int]) -> list[UserState]:
         """
         The same for several users, in their order.

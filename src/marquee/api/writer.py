@@ -17,6 +17,7 @@ from marquee.store.repositories.interactions import NewEvent
 from marquee.store.repositories.predictions import NewPrediction
 from marquee.store.wire import Line
 from marquee.telemetry import get_logger, metrics
+from marquee.telemetry.spans import as_span
 
 __all__ = ["EventWriter", "Journal"]
 
@@ -75,6 +76,12 @@ class EventWriter:
         self._writing: asyncio.Task[None] | None = None
         self._known_users: set[int] = set()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a transaction."""
+        return len(self._waiting)
+
+    @as_span("events.commit")
     async def append(self, events: Sequence[NewEvent], views: Sequence[View] = ()) -> Sequence[bool]:
         """
         Append events, and note which lists came on screen; all of it or nothing.
@@ -197,6 +204,11 @@ class Journal:
         self._partitions_due = 0.0
         self._writing = asyncio.Lock()
         self._given = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait to be written."""
+        return sum(map(len, self._rows.values()))
 
     def impression(self, row: Impression) -> None:
         """Keep a list that was shown."""

@@ -16,8 +16,11 @@ from marquee.cli import (
     comparing,
     data,
     experiments,
+    features,
     keys,
     learning,
+    monitoring,
+    ops,
     releasing,
     servers,
     upkeep,
@@ -54,7 +57,21 @@ def options(
     """Options of every command; all settings are environment variables (docs/configuration.md)."""
 
 
-for module in (servers, data, learning, comparing, releasing, experiments, keys, archiving, backups, upkeep):
+for module in (
+    servers,
+    data,
+    learning,
+    comparing,
+    releasing,
+    experiments,
+    keys,
+    archiving,
+    backups,
+    monitoring,
+    features,
+    ops,
+    upkeep,
+):
     module.register(app)
 
 

@@ -143,6 +143,13 @@ def restore(
             help="The newest backup before this time (UTC), and raw files from then until this time again.",
         ),
     ] = None,
+    erasures_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Who knows who was erased since; default: the database of the settings, if it answers.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Verify all that it needs and change nothing.")
     ] = False,
@@ -160,7 +167,15 @@ def restore(
     moment = until.replace(tzinfo=UTC) if until is not None else None
     with _unprepared(settings, into, dry_run) as database, bars(quiet=json) as bar:
         done = recover(
-            settings, database, objects, name, until=moment, tables=chosen, dry_run=dry_run, told=bar
+            settings,
+            database,
+            objects,
+            name,
+            until=moment,
+            erasures_from=erasures_from,
+            tables=chosen,
+            dry_run=dry_run,
+            told=bar,
         )
     _print(asdict(done), json, "Would be restored" if dry_run else "Restored")
 

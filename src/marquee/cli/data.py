@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from marquee.cli.session import open_settings, run_pipeline, stores
 if TYPE_CHECKING:
     from marquee.config import Settings
     from marquee.ingest.load import IngestReport
+    from marquee.simulate import DriftConfig
 
 __all__ = ["register"]
 
@@ -107,6 +108,17 @@ def simulate(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="With --live: an API on another machine is meant.")
     ] = False,
+    drift: Annotated[
+        Literal["taste", "releases", "popularity", "feed"] | None,
+        typer.Option(
+            help="With --live: what changes on the way: tastes, new films come out, one film is watched by "
+            "all, or clients break.",
+        ),
+    ] = None,
+    drift_after: Annotated[int, typer.Option(min=0, help="With --drift: visits before it.")] = 0,
+    drift_strength: Annotated[
+        float, typer.Option(help="With --drift: how much changes, above 0 and at most 1.")
+    ] = 0.8,
     json: JsonOption = False,
 ) -> None:
     """
@@ -115,13 +127,19 @@ def simulate(
     With --live it visits a running API: it asks for recommendations and views, clicks, watches and rates by
     its tastes, which are those of MARQUEE_AUDIENCE__SEED; --seed is then of what it does.
     """
+    from marquee.simulate import DriftConfig
+
     settings = open_settings()
+    change = None if drift is None else DriftConfig(drift, drift_after, drift_strength)
     if live is not None:
         if days is not None:
             raise ValueError("--days is of simulated viewing; with --live it is --seconds")
-        chosen = {"users": users, "rate": rate, "seconds": seconds, "seed": seed}
-        _play(settings, live, {n: v for n, v in chosen.items() if v is not None}, key, allow_remote, json)
+        given: dict[str, Any] = {"users": users, "rate": rate, "seconds": seconds, "seed": seed}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        _play(settings, live, chosen, change, key, allow_remote, json)
         return
+    if change is not None:
+        raise ValueError("--drift is of an audience that visits an API; add --live URL")
     chosen = {"users": users, "days": days, "seed": seed}
     parameters = {name: value for name, value in chosen.items() if value is not None}
     with stores(settings) as (database, objects):
@@ -130,7 +148,13 @@ def simulate(
 
 
 def _play(
-    settings: "Settings", url: str, chosen: dict[str, Any], key: str | None, allow_remote: bool, json: bool
+    settings: "Settings",
+    url: str,
+    chosen: dict[str, Any],
+    drift: "DriftConfig | None",
+    key: str | None,
+    allow_remote: bool,
+    json: bool,
 ) -> None:
     """Have an audience visit an API."""
     import asyncio
@@ -138,8 +162,8 @@ def _play(
     import httpx
 
     from marquee.errors import SourceUnavailableError
-    from marquee.simulate import AudienceConfig
-    from marquee.simulate.live import LiveConfig, LiveReport, check_address, fetch_world, play
+    from marquee.simulate import AudienceConfig, LiveConfig
+    from marquee.simulate.live import LiveReport, check_address, fetch_world, play
 
     config = LiveConfig(**chosen)
     audience = AudienceConfig(users=max(config.users, settings.audience.users), seed=settings.audience.seed)
@@ -155,7 +179,13 @@ def _play(
                     f"The API at {address} gives no catalogue: {error}.",
                     fix="Start it with `marquee serve`; where it has keys, send one with --key.",
                 ) from error
-            return await play(client, world, config)
+            try:
+                return await play(client, world, config, drift)
+            except httpx.HTTPError as error:
+                raise SourceUnavailableError(
+                    f"The API at {address} takes no new films: {error}.",
+                    fix="Where it has keys, send one of the role operator with --key.",
+                ) from error
 
     made = asyncio.run(visit()).as_json()
     bundles = made.pop("bundles")

@@ -37,6 +37,7 @@ HIGHLIGHTS = {
     "pipeline": ("items", "interactions", "model", "verdict", "users"),
     "backup": ("rows", "bytes", "pruned"),
     "forget": ("rewritten", "expired"),
+    "monitor": ("events", "answers"),
 }
 """What people see of a pipeline's counts; programs get all of them with --json."""
 

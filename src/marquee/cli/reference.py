@@ -13,12 +13,27 @@ from marquee.config import ApiSettings, Settings
 
 __all__ = ["generated_pages", "openapi_document"]
 
+_TOGETHER = {
+    "livesum": ", sum of the processes",
+    "livemax": ", greatest of the processes",
+    "livemin": ", least of the processes",
+}
+_ON_METRICS = (
+    "The API serves its metrics at `/metrics`, on its port or on `MARQUEE_API__OPS_PORT`: those of all its "
+    "processes in one. The worker serves its own on `MARQUEE_WORKER__OPS_PORT`; `marquee up` takes the port "
+    "behind the API's for that. Both add the usual `process_*` of Prometheus; of several API processes these "
+    "have the label `pid`, and gauges say below how they are put together.",
+    "",
+    "Names are `marquee_<subsystem>_<what>_<unit>`. A histogram `x` is read as `x_bucket`, `x_sum` and "
+    "`x_count`. A moment is in seconds since 1970: its age is `time() - x`. What never was is `NaN` or has "
+    "no series, and compares with nothing. No label is the id of a user, a film, a key or a request.",
+)
 _TITLES = {"api": "API", "mlflow": "MLflow", "objects": "Archive", "tmdb": "TMDB"}
 
 
 def generated_pages() -> dict[str, str]:
     """File name → content."""
-    return {"configuration.md": _configuration()}
+    return {"configuration.md": _configuration(), "metrics.md": _metrics()}
 
 
 def openapi_document() -> str:
@@ -45,6 +60,35 @@ def _configuration() -> str:
         if isinstance(group, type) and issubclass(group, BaseModel):
             rows = _rows(f"MARQUEE_{name.upper()}__", group, groups=True)
             lines += _table(_TITLES.get(name, name.capitalize()), inspect.getdoc(group) or "", rows)
+    return "\n".join(lines)
+
+
+def _metrics() -> str:
+    from marquee.telemetry.metrics import every, is_of_worker
+
+    lines = [
+        "# Metrics",
+        "",
+        "<!-- Made from src/marquee/telemetry/metrics.py by `make docs`; do not edit. -->",
+        "",
+        *_ON_METRICS,
+        "",
+    ]
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for metric in every():
+        together = _TOGETHER.get(getattr(metric, "_multiprocess_mode", ""), "")
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "–"
+        about = next(iter(metric.describe()))
+        name = f"{about.name}_total" if about.type == "counter" else about.name
+        key = (is_of_worker(name), name.split("_")[1])
+        row = f"| `{name}` | {about.type}{together} | {labels} | {about.documentation} |"
+        groups.setdefault(key, []).append(row)
+    for of_worker, server in ((False, "API"), (True, "worker")):
+        lines += [f"## Of the {server}", ""]
+        for (where, subsystem), rows in groups.items():
+            if where is of_worker:
+                lines += [f"### {subsystem}", "", "| name | type | labels | meaning |", "|---|---|---|---|"]
+                lines += [*rows, ""]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Commands that keep running: `up`, `serve`, `worker`, `mlflow`."""
+"""Commands that keep running: `up`, `serve`, `worker`, `schedule`, `mlflow`."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import typer
 
 from marquee.cli.output import bars, console
 from marquee.cli.session import open_settings, run_pipeline, stores
-from marquee.errors import ConfigError, StoreUnavailableError
+from marquee.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,22 +38,22 @@ PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port; de
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, serve, worker, mlflow):
+    for command in (up, serve, worker, schedule, mlflow):
         app.command()(command)
 
 
 def up(host: HostOption = None, port: PortOption = None) -> None:
     """Start everything on this machine: database, API and worker; on the first start run the pipeline."""
-    from marquee.cli.supervisor import Supervisor, terminated_by_signal
+    from marquee.cli.supervisor import Supervisor, require_free_port, terminated_by_signal
 
     settings = open_settings(**_given(host=host, port=port))
-    _require_free_port(settings)
+    require_free_port(settings.host, settings.port, "MARQUEE_PORT")
     started = time.monotonic()
     with terminated_by_signal() as stop, Supervisor(settings.paths.logs) as supervisor:
         # The API takes longest: it loads while this process starts the database.
         supervisor.start("api", "serve", "--host", settings.host, "--port", str(settings.port))
         with _server_held(settings):
-            supervisor.start("worker", "worker")
+            supervisor.start("worker", "worker", *_ops_port(settings))
             health = _await_health(settings, supervisor, stop, lambda state: state["database"] == "ok")
             first = health.get("lacks") == ["predictor"] and _nothing_trained(settings)
             if first:
@@ -81,7 +81,7 @@ def serve(
     from marquee.api.server import serve as serve_api
     from marquee.cli.supervisor import stop_with_parent
 
-    settings = open_settings(log_level=None, **_given(host=host, port=port))
+    settings = open_settings(server=True, **_given(host=host, port=port))
     if processes is not None:
         api = settings.api.model_copy(update={"processes": processes})
         settings = settings.model_copy(update={"api": api})
@@ -89,16 +89,34 @@ def serve(
     serve_api(settings)
 
 
-def worker(lifeline: LifelineOption = None) -> None:
+def worker(
+    ops_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of /metrics; default MARQUEE_WORKER__OPS_PORT."),
+    ] = None,
+    lifeline: LifelineOption = None,
+) -> None:
     """Run queued pipelines (in the foreground)."""
     import asyncio
 
     from marquee.cli.supervisor import stop_with_parent
     from marquee.pipelines.worker import run_worker
 
-    settings = open_settings(log_level=None)
+    settings = open_settings(server=True)
+    if ops_port is not None:
+        chosen = settings.worker.model_copy(update={"ops_port": ops_port})
+        settings = settings.model_copy(update={"worker": chosen})
     stop_with_parent(lifeline)
     asyncio.run(run_worker(settings))
+
+
+def schedule() -> None:
+    """Run the whole pipeline at set times, without Airflow (in the foreground), by a worker beside it."""
+    import asyncio
+
+    from marquee.pipelines.timetable import run_timetable
+
+    asyncio.run(run_timetable(open_settings(server=True)))
 
 
 def mlflow(
@@ -121,18 +139,10 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _require_free_port(settings: "Settings") -> None:
-    import socket
-
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise ConfigError(
-                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-                fix="Stop what listens there, or set MARQUEE_PORT to another port.",
-            ) from None
+def _ops_port(settings: "Settings") -> list[str]:
+    """Where the worker's metrics are, unless that is set."""
+    port = settings.local_worker_port
+    return ["--ops-port", str(port)] if port is not None and settings.worker.ops_port is None else []
 
 
 @contextmanager
@@ -212,8 +222,10 @@ def _health(settings: "Settings") -> dict[str, Any] | None:
     import json
     from http.client import HTTPConnection, HTTPException
 
+    from marquee.config import reachable
+
     # Not httpx: that takes longer to load than all the rest of this process, and minds proxies.
-    connection = HTTPConnection(_reachable(settings.host), settings.port, timeout=2)
+    connection = HTTPConnection(reachable(settings.host), settings.port, timeout=2)
     try:
         connection.request("GET", "/health")
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
@@ -236,11 +248,8 @@ def _greet(settings: "Settings", health: dict[str, Any], seconds: float | None) 
 
 
 def _url(settings: "Settings") -> str:
-    host = _reachable(settings.host)
+    from marquee.config import reachable
+
+    host = reachable(settings.host)
     shown = "localhost" if host == "127.0.0.1" else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{settings.port}"
-
-
-def _reachable(host: str) -> str:
-    """Where to reach what listens on an address."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

@@ -14,20 +14,22 @@ if TYPE_CHECKING:
 __all__ = ["open_settings", "run_pipeline", "stores", "who"]
 
 
-def open_settings(*, log_level: str | None = "warning", **overrides: Any) -> "Settings":
+def open_settings(*, log_level: str = "warning", server: bool = False, **overrides: Any) -> "Settings":
     """
     Settings, with logs set up.
 
     Args:
-        log_level: what commands for people log, unless MARQUEE_LOG__LEVEL is set; None: as set.
+        log_level: what commands for people log, unless MARQUEE_LOG__LEVEL is set.
+        server: whether the command serves or works until it is stopped instead, and logs as set.
         overrides: fields that win over the environment.
     """
     from marquee.config import load_settings
     from marquee.telemetry import configure_logs
 
     settings = load_settings(**overrides)
-    quiet = log_level is not None and "level" not in settings.log.model_fields_set
-    configure_logs(settings.log.model_copy(update={"level": log_level}) if quiet else settings.log)
+    quiet = not server and "level" not in settings.log.model_fields_set
+    log = settings.log.model_copy(update={"level": log_level}) if quiet else settings.log
+    configure_logs(log, server=server)
     return settings
 
 

@@ -1,27 +1,30 @@
 """
-The processes behind `marquee up`: started together, restarted when one dies, stopped together.
+The processes behind `marquee up` and `marquee ops up`: started together, restarted when one dies, stopped
+together.
 
 Children run in sessions of their own, so that Ctrl-C reaches the supervisor alone and it can stop them in
-order. Each holds the reading end of a pipe: when the supervisor is gone, even by `kill -9`, the pipe closes
-and the child stops itself.
+order. Marquee's own hold the reading end of a pipe: when the supervisor is gone, even by `kill -9`, the pipe
+closes and the child stops itself. Programs that know of no pipe are stopped by the kernel, where it is Linux.
 """
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marquee.errors import StoreError
+from marquee.errors import ConfigError, StoreError
 from marquee.telemetry import get_logger
 
-__all__ = ["Supervisor", "stop_with_parent", "terminated_by_signal"]
+__all__ = ["Supervisor", "require_free_port", "stop_with_parent", "terminated_by_signal"]
 
 STOP_SECONDS = 15
 """How long a child may take to finish what it is doing before it is killed."""
@@ -35,15 +38,17 @@ class Child:
     """A process that is kept running."""
 
     name: str
-    arguments: Sequence[str]
+    command: Sequence[str]
     log: Path
+    environment: Mapping[str, str]
+    folder: Path | None = None
     process: "subprocess.Popen[bytes] | None" = None
     deaths: list[float] = field(default_factory=list)
 
 
 class Supervisor:
     """
-    Runs `marquee` subcommands as children.
+    Runs `marquee` subcommands and other programs as children.
 
     Args:
         logs: directory for the children's output, one file each.
@@ -57,9 +62,23 @@ class Supervisor:
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `marquee ARGUMENTS…` and keep it running."""
-        child = Child(name, arguments, self._logs / f"{name}.log")
-        self._children.append(child)
-        self._spawn(child)
+        command = [sys.executable, "-m", "marquee.cli", *arguments, "--lifeline", str(self._read_end)]
+        self._add(Child(name, command, self._log(name), {}))
+
+    def start_program(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        """
+        Start a program that is not ours and keep it running; to be called from the main thread.
+
+        Args:
+            environment: variables besides those of this process.
+            folder: where it runs.
+        """
+        # The signal comes when the thread ends that started the program: the main one, with its process.
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv is not None else []
+        self._add(Child(name, [*guard, *command], self._log(name), environment, folder))
 
     def check(self) -> None:
         """
@@ -103,10 +122,19 @@ class Supervisor:
         os.close(self._write_end)
         os.close(self._read_end)
 
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _add(self, child: Child) -> None:
+        self._children.append(child)
+        self._spawn(child)
+
     def _spawn(self, child: Child) -> None:
         with child.log.open("ab") as log:
             child.process = subprocess.Popen(
-                [sys.executable, "-m", "marquee.cli", *child.arguments, "--lifeline", str(self._read_end)],
+                child.command,
+                env={**os.environ, **child.environment},
+                cwd=child.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -146,6 +174,24 @@ def terminated_by_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def require_free_port(host: str, port: int, setting: str) -> None:
+    """
+    Find out before anything is started.
+
+    Raises:
+        ConfigError: something else listens there; it names the setting.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen on {host}:{port}: {error.strerror}.",
+                fix=f"Stop what listens there, or set {setting} to another port.",
+            ) from None
 
 
 def _last_line(log: Path) -> str:

@@ -10,13 +10,22 @@ from marquee.config.data import (
     AudienceSettings,
     BackupSettings,
     DatabaseSettings,
+    FeaturesSettings,
     MlflowSettings,
     ObjectSettings,
     TmdbSettings,
 )
-from marquee.config.operations import LogSettings, WorkerSettings
+from marquee.config.operations import (
+    LogSettings,
+    MonitorSettings,
+    OpsSettings,
+    ScheduleSettings,
+    TraceSettings,
+    WorkerSettings,
+)
 from marquee.config.serving import ApiSettings, CanarySettings, GateSettings, SiteSettings
 from marquee.config.settings import Paths, Settings, load_settings
+from marquee.config.values import reachable
 
 __all__ = [
     "ApiSettings",
@@ -24,14 +33,20 @@ __all__ = [
     "BackupSettings",
     "CanarySettings",
     "DatabaseSettings",
+    "FeaturesSettings",
     "GateSettings",
     "LogSettings",
     "MlflowSettings",
+    "MonitorSettings",
     "ObjectSettings",
+    "OpsSettings",
     "Paths",
+    "ScheduleSettings",
     "Settings",
     "SiteSettings",
     "TmdbSettings",
+    "TraceSettings",
     "WorkerSettings",
     "load_settings",
+    "reachable",
 ]

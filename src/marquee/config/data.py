@@ -2,16 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from marquee.config.values import Url
+from marquee.errors import ConfigError
 
 __all__ = [
     "AudienceSettings",
     "BackupSettings",
     "DatabaseSettings",
+    "FeaturesSettings",
     "MlflowSettings",
     "ObjectSettings",
     "TmdbSettings",
@@ -153,6 +155,51 @@ class AudienceSettings(BaseModel):
         9.7, description="Mean interactions of a user."
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed: the same seed gives the same audience.")
+
+
+class FeaturesSettings(BaseModel):
+    """Where features are kept (docs/features.md)."""
+
+    store: Literal["builtin", "feast"] = Field(
+        "builtin", description="`feast` needs `pip install 'marquee[feast]'`."
+    )
+    offline: Literal["duckdb", "dask"] = Field(
+        "duckdb",
+        description="Offline store of Feast. `dask` is refused: it loses rows that match no feature.",
+    )
+    online: Literal["sqlite", "postgresql", "redis"] = Field(
+        "sqlite", description="Online store of Feast; `sqlite` is a file in the home."
+    )
+    online_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://…` or `redis://…` of the online store. Unset: Marquee's own database, or "
+        "Redis on this machine.",
+    )
+    moments: Annotated[int, Field(ge=1, le=1000)] = Field(
+        8,
+        description="Moments of the past that features are kept of, with about as many events between them.",
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.store != "feast":
+            return self
+        if self.offline == "dask":
+            raise ConfigError(
+                "MARQUEE_FEATURES__OFFLINE is dask, which loses rows that match no feature.",
+                fix="Unset it: DuckDB keeps every row.",
+            )
+        schemes = {
+            "sqlite": (),
+            "postgresql": ("postgresql://", "postgres://"),
+            "redis": ("redis://", "rediss://"),
+        }
+        if self.online_url and not self.online_url.get_secret_value().startswith(schemes[self.online]):
+            raise ConfigError(
+                f"MARQUEE_FEATURES__ONLINE_URL is not an address of {self.online}.",
+                fix="Set MARQUEE_FEATURES__ONLINE to the kind of store that it is of.",
+            )
+        return self
 
 
 class MlflowSettings(BaseModel):

@@ -81,6 +81,9 @@ class SiteSettings(BaseModel):
     mlflow_url: Url | None = Field(None, description="MLflow, linked for operators.")
     airflow_url: Url | None = Field(None, description="Airflow, linked for operators.")
     grafana_url: Url | None = Field(None, description="Grafana, linked for operators.")
+    alertmanager_url: Url | None = Field(
+        None, description="Alertmanager, which the API asks for open alerts. Unset: those of drift are shown."
+    )
 
 
 class GateSettings(BaseModel):

@@ -11,11 +11,19 @@ from marquee.config.data import (
     AudienceSettings,
     BackupSettings,
     DatabaseSettings,
+    FeaturesSettings,
     MlflowSettings,
     ObjectSettings,
     TmdbSettings,
 )
-from marquee.config.operations import LogSettings, WorkerSettings
+from marquee.config.operations import (
+    LogSettings,
+    MonitorSettings,
+    OpsSettings,
+    ScheduleSettings,
+    TraceSettings,
+    WorkerSettings,
+)
 from marquee.config.serving import ApiSettings, CanarySettings, GateSettings, SiteSettings
 from marquee.errors import ConfigError
 
@@ -53,6 +61,11 @@ class Paths(BaseModel):
         return self.home / "mlflow"
 
     @cached_property
+    def feast(self) -> Path:
+        """Feast's registry and its online store, where that is a file."""
+        return self.home / "feast"
+
+    @cached_property
     def secrets(self) -> Path:
         """Keys that Marquee makes for itself."""
         return self.home / "secrets"
@@ -61,6 +74,11 @@ class Paths(BaseModel):
     def logs(self) -> Path:
         """Log files of the processes that `marquee up` starts."""
         return self.home / "logs"
+
+    @cached_property
+    def observe(self) -> Path:
+        """Configuration and data of what `marquee ops up` starts."""
+        return self.home / "observe"
 
     def as_dict(self) -> dict[str, Path]:
         """Name → directory, in the order of a listing."""
@@ -98,8 +116,13 @@ class Settings(BaseSettings):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     canary: CanarySettings = Field(default_factory=CanarySettings)
+    monitor: MonitorSettings = Field(default_factory=MonitorSettings)
+    features: FeaturesSettings = Field(default_factory=FeaturesSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    trace: TraceSettings = Field(default_factory=TraceSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    ops: OpsSettings = Field(default_factory=OpsSettings)
 
     @field_validator("home")
     @classmethod
@@ -110,6 +133,19 @@ class Settings(BaseSettings):
     def paths(self) -> Paths:
         """Where things live."""
         return Paths(home=self.home)
+
+    @property
+    def local_worker_port(self) -> int | None:
+        """
+        Where the metrics of the worker of `marquee up` are.
+
+        If that is not set, it is the port behind the API's, and never one of its.
+        """
+        if self.worker.ops_port is not None:
+            return self.worker.ops_port
+        taken = (self.port, self.api.ops_port)
+        port = next(port for port in range(self.port + 1, self.port + 4) if port not in taken)
+        return port if port <= 65535 else None
 
 
 def load_settings(**overrides: Any) -> Settings:

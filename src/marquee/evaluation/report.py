@@ -15,7 +15,7 @@ from marquee.evaluation.compare import Interval
 from marquee.evaluation.results import ACCURACY, Evaluation, ModelResult
 from marquee.evaluation.slices import MIN_JUDGED_QUERIES, SLICES
 
-__all__ = ["to_dicts", "to_table", "write_report"]
+__all__ = ["COLOURS", "figure_of", "page", "svg_of", "to_dicts", "to_table", "write_report"]
 
 Row = dict[str, Any]
 Curves = Mapping[str, Sequence[Mapping[str, float]]]
@@ -132,9 +132,56 @@ def write_report(evaluation: Evaluation, directory: Path, reference: str | None 
         plots.append(("NDCG@10 per slice", _plot_slices(rows)))
     if epochs:
         plots.append(("Learning curves", _plot_curves(curves)))
-    page = directory / "index.html"
-    page.write_text(_page(evaluation, rows, reference, plots), encoding="utf-8")
-    return page
+    path = directory / "index.html"
+    path.write_text(_page(evaluation, rows, reference, plots), encoding="utf-8")
+    return path
+
+
+def figure_of(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A plot in the style of the house, and its axes side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    return figure, axes
+
+
+def svg_of(figure: Any) -> str:
+    """A plot as SVG, to be put into a page."""
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    # A fixed salt and no date: the same figures give the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "marquee", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()[out.getvalue().index("<svg") :]
+
+
+def page(title: str, body: str) -> str:
+    """A page that needs nothing else."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
+div.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; }}
+svg {{ max-width: 100%; height: auto; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
 
 
 def _ordered(evaluation: Evaluation) -> list[ModelResult]:
@@ -233,27 +280,6 @@ def _write_csv(path: Path, rows: Iterable[Row]) -> None:
         writer.writerows(rows)
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
-    return figure, axes
-
-
-def _svg(figure: Any) -> str:
-    import matplotlib as mpl
-
-    out = io.StringIO()
-    # A fixed salt and no date: the same figures give the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "marquee", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()[out.getvalue().index("<svg") :]
-
-
 def _proper(rows: list[Row]) -> list[Row]:
     """The rows to draw: all but the oracle, whose ceiling would flatten the rest."""
     return [row for row in rows if row["kind"] != "ceiling" and row["ndcg_at_10"] is not None]
@@ -261,7 +287,7 @@ def _proper(rows: list[Row]) -> list[Row]:
 
 def _plot_accuracy(rows: list[Row]) -> str:
     shown = _proper(rows)[::-1]
-    figure, (axis,) = _figure(8, 1 + 0.4 * len(shown))
+    figure, (axis,) = figure_of(8, 1 + 0.4 * len(shown))
     for place, row in enumerate(shown):
         value = row["ndcg_at_10"]
         spread = [[value - row["ndcg_at_10_low"]], [row["ndcg_at_10_high"] - value]]
@@ -270,12 +296,12 @@ def _plot_accuracy(rows: list[Row]) -> str:
     axis.set_yticks(range(len(shown)), [row["model"] for row in shown])
     axis.set_xlabel("NDCG@10")
     axis.set_xlim(left=0)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _plot_trade(rows: list[Row]) -> str:
     shown = _proper(rows)
-    figure, axes = _figure(10, 4.2, columns=2)
+    figure, axes = figure_of(10, 4.2, columns=2)
     for axis, measure, label in zip(
         axes, ("coverage_at_10", "novelty"), ("Coverage@10", "Novelty"), strict=True
     ):
@@ -285,13 +311,13 @@ def _plot_trade(rows: list[Row]) -> str:
             axis.annotate(row["model"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
         axis.set_xlabel(label)
         axis.set_ylabel("NDCG@10")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _plot_slices(rows: list[Row]) -> str:
     shown = _proper(rows)
     parts = list(shown[0]["slices"]) if shown else []
-    figure, (axis,) = _figure(10, 4.2)
+    figure, (axis,) = figure_of(10, 4.2)
     width = 0.8 / max(len(shown), 1)
     for number, row in enumerate(shown):
         values = [row["slices"][part]["ndcg_at_10"] or 0.0 for part in parts]
@@ -301,12 +327,12 @@ def _plot_slices(rows: list[Row]) -> str:
     axis.set_xticks([place + 0.4 - width / 2 for place in range(len(parts))], labels, fontsize=8)
     axis.set_ylabel("NDCG@10")
     axis.legend(fontsize=8)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _plot_curves(curves: Curves) -> str:
     metrics = list(dict.fromkeys(key for steps in curves.values() for step in steps for key in step))
-    figure, axes = _figure(5 * len(metrics), 3.8, columns=len(metrics))
+    figure, axes = figure_of(5 * len(metrics), 3.8, columns=len(metrics))
     for axis, metric in zip(axes, metrics, strict=True):
         for number, (name, steps) in enumerate(curves.items()):
             points = [(epoch, step[metric]) for epoch, step in enumerate(steps, start=1) if metric in step]
@@ -315,7 +341,7 @@ def _plot_curves(curves: Curves) -> str:
         axis.set_xlabel("Epoch")
         axis.set_ylabel(metric)
         axis.legend(fontsize=8)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _slice_label(part: str, figures: Row) -> str:
@@ -344,23 +370,7 @@ def _page(evaluation: Evaluation, rows: list[Row], reference: str, plots: list[t
     n_cold = sum(window.n_cold for window in evaluation.windows)
     note = f"<p><strong>{html.escape(LAST_NOTE)}</strong></p>" if evaluation.protocol == "last" else ""
     drawn = "\n".join(f"<h2>{html.escape(title)}</h2>\n{svg}" for title, svg in plots)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Evaluation: {evaluation.protocol}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
-div.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-svg {{ max-width: 100%; height: auto; }}
-</style>
-</head>
-<body>
-<h1>Evaluation under <code>{evaluation.protocol}</code></h1>
+    body = f"""<h1>Evaluation under <code>{evaluation.protocol}</code></h1>
 <p>{evaluation.n_queries} queries of the {evaluation.stage} windows, {n_truth} ground-truth items, {n_cold} of
 them cold. Intervals: bootstrap over users. ≈ marks a difference that is not significant. A slice with fewer
 than {MIN_JUDGED_QUERIES} queries is reported, not judged. The figures are in the CSV files beside this
@@ -369,7 +379,5 @@ page.</p>
 <div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>
 {"".join(lines)}
 </tbody></table></div>
-{drawn}
-</body>
-</html>
-"""
+{drawn}"""
+    return page(f"Evaluation: {evaluation.protocol}", body)

@@ -12,6 +12,7 @@ Source: Harper & Konstan 2015, "The MovieLens Datasets: History and Context".
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
@@ -24,6 +25,7 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 
 __all__ = [
+    "ROLES",
     "UNLINKED",
     "UNLINKED_100K",
     "SourceFile",
@@ -36,6 +38,9 @@ __all__ = [
 
 UNLINKED: Final = 10**12
 UNLINKED_100K: Final = 2 * 10**12
+
+ROLES: Final = ("ratings", "links", "movies", "facts")
+"""What a file of a data set is for. It stands in the name of the raw file: loose files do not tell it."""
 
 RATING_COLUMNS: Final = ("user_id", "movie_id", "rating", "timestamp")
 ALIASES: Final = {"userId": "user_id", "movieId": "movie_id", "tmdbId": "tmdb_id", "imdbId": "imdb_id"}
@@ -93,6 +98,7 @@ def ingest_movielens(
     facts: str | None = None,
     source: str = "movielens",
     progress: Progress | None = None,
+    now: datetime | None = None,
 ) -> IngestReport:
     """
     Load a MovieLens data set: its ratings (stars doubled to 0–10, at their original time) and rated films.
@@ -106,6 +112,7 @@ def ingest_movielens(
             `links.parquet`, where there is one.
         facts: file with TMDB facts by `tmdb_id`: titles, posters, overviews; default: none.
         source: its name in the tables. User ids of two editions mean different people: keep them apart.
+        now: the moment of the run; default: the clock.
 
     Raises:
         SchemaError: no ratings there, or a file is not as it should be.
@@ -123,10 +130,13 @@ def ingest_movielens(
     movie_file = _pick(files, None, ("movies.csv", "movies.dat", "u.item"), directory)
     fact_file = _pick(files, facts, (), directory)
 
-    intake = Intake(database, objects, source, progress)
-    used = [file for file in (rating_file, link_file, movie_file, fact_file) if file is not None]
-    for path in dict.fromkeys(file.kept for file in used):
-        intake.keep(path, "".join(path.suffixes[-1:]).lower())
+    intake = Intake(database, objects, source, progress, now=now)
+    kept: dict[Path, str] = {}
+    for role, file in zip(ROLES, (rating_file, link_file, movie_file, fact_file), strict=True):
+        if file is not None:
+            kept.setdefault(file.kept, "" if file.in_zip else f".movielens-{role}")
+    for path, role in kept.items():  # the ratings first: what comes behind them belongs to them
+        intake.keep(path, role + "".join(path.suffixes[-1:]).lower())
 
     base = UNLINKED_100K if rating_file.name == "u.data" else UNLINKED
     movies = _movies(link_file, movie_file, base)

@@ -20,7 +20,12 @@ OBSERVED_AT: Final = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def ingest_sample(
-    database: Database, objects: ObjectStore, *, limit: int = 200, progress: Progress | None = None
+    database: Database,
+    objects: ObjectStore,
+    *,
+    limit: int = 200,
+    progress: Progress | None = None,
+    now: datetime | None = None,
 ) -> IngestReport:
     """
     Bring the most popular films of the packaged catalogue into the database.
@@ -29,6 +34,7 @@ def ingest_sample(
 
     Args:
         limit: how many films, > 0; the package has more than 500.
+        now: the moment of the run; default: the clock.
 
     Raises:
         ValueError: `limit` is not positive.
@@ -36,7 +42,7 @@ def ingest_sample(
     if limit <= 0:
         raise ValueError(f"limit must be positive, not {limit}")
     content = resources.files("marquee.ingest").joinpath(FILE).read_bytes()
-    intake = Intake(database, objects, "sample", progress)
+    intake = Intake(database, objects, "sample", progress, now=now)
     intake.keep(content, ".jsonl")
     films = [orjson.loads(line) for line in content.splitlines()]
     films.sort(key=lambda film: (-film["popularity"], film["item_id"]))

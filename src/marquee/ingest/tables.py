@@ -1,5 +1,6 @@
 """The user's own logs and own catalogue, from CSV, JSON Lines or Parquet; see docs/data-formats.md."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ def ingest_interactions(
     *,
     source: str = "interactions",
     progress: Progress | None = None,
+    now: datetime | None = None,
 ) -> IngestReport:
     """
     Load a log of interactions.
@@ -35,12 +37,13 @@ def ingest_interactions(
     Args:
         path: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` (each also `.gz`) or `.parquet` file.
         source: name of the log; an event is told apart by (source, event key).
+        now: the moment of the run; default: the clock.
 
     Raises:
         SchemaError: the file cannot be read, or lacks `user_id`, `item_id` or `occurred_at`.
     """
     chunks = read_table(path, ALIASES)
-    intake = Intake(database, objects, source, progress)
+    intake = Intake(database, objects, source, progress, now=now)
     intake.keep(path, "".join(path.suffixes[-2:]).lower())
     for chunk in chunks:
         intake.reject(chunk.malformed)
@@ -55,6 +58,7 @@ def ingest_items(
     *,
     source: str = "items",
     progress: Progress | None = None,
+    now: datetime | None = None,
 ) -> IngestReport:
     """
     Load a catalogue; it needs no TMDB.
@@ -62,12 +66,13 @@ def ingest_items(
     Args:
         path: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` (each also `.gz`) or `.parquet` file.
         source: name of the catalogue.
+        now: the moment of the run; default: the clock.
 
     Raises:
         SchemaError: the file cannot be read, or lacks `item_id` or `title`.
     """
     chunks = read_table(path, ALIASES, multiline=True)
-    intake = Intake(database, objects, source, progress)
+    intake = Intake(database, objects, source, progress, now=now)
     intake.keep(path, "".join(path.suffixes[-2:]).lower())
     for chunk in chunks:
         intake.reject(chunk.malformed)

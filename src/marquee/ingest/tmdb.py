@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +17,7 @@ from marquee.store.postgres import Database
 from marquee.store.repositories import items as item_repository
 from marquee.telemetry import get_logger
 
-__all__ = ["FACTS_KEPT", "ingest_tmdb"]
+__all__ = ["FACTS_KEPT", "KeptAnswers", "ingest_tmdb"]
 
 SOURCE: Final = "tmdb"
 FACTS_KEPT: Final = timedelta(days=180)
@@ -208,58 +209,53 @@ def _ingest(
     return reader.intake.report()
 
 
-class _Reader:
-    """Asks, keeps the raw answers, checks them and turns them into rows."""
+class KeptAnswers:
+    """
+    Raw files of `ingest_tmdb`, loaded again without asking anybody.
 
-    def __init__(self, client: TmdbClient, settings: TmdbSettings, intake: Intake) -> None:
-        self.intake = intake
-        self._client = client
+    What TMDB answered with "no such movie" is in no file: that such a movie is gone, the next ingest says.
+
+    Args:
+        settings: the region; the language is the one that was asked in.
+    """
+
+    def __init__(self, database: Database, objects: ObjectStore, settings: TmdbSettings) -> None:
+        self._database = database
+        self._objects = objects
         self._settings = settings
         self._genres: dict[int, str] = {}
 
-    async def prepare(self) -> None:
-        """Read the genres, and the image configuration that posters are shown with."""
-        configuration = await self._ask("/configuration")
-        genres = await self._ask("/genre/movie/list", language=GENRE_LANGUAGE)
-        self._keep([configuration, genres])
-        _decode(configuration, Configuration)
-        self._genres = {genre.id: genre.name for genre in _decode(genres, Genres).genres}
-
-    async def popular(self, wanted: int) -> list[int]:
-        """Distinct ids, most popular first; pages are read until there are enough of them."""
-        ids: dict[int, None] = {}
-        page, last = 1, 1
-        while len(ids) < wanted and page <= last:
-            missing_pages = -(-(wanted - len(ids)) // PAGE_SIZE)
-            # The first answer tells how many pages there are.
-            ahead = 1 if page == 1 else min(missing_pages, PAGES_AT_A_TIME, last - page + 1)
-            answers = await asyncio.gather(*(self._page(number) for number in range(page, page + ahead)))
-            self._keep(answers)
-            for answer in answers:
-                content = _decode(answer, Page)
-                last = min(content.total_pages, LAST_PAGE)
-                ids.update(dict.fromkeys(self._listed(content)))
-            page += ahead
-        return list(ids)[:wanted]
-
-    async def details(self, ids: Sequence[int]) -> tuple[list[Movie], list[int]]:
+    def read(self, path: Path, now: datetime, *, load: bool = True) -> IngestReport:
         """
-        The movies of a few ids.
+        Take in a file; those of one run in their order, for the first one names the genres.
 
-        Returns:
-            Movies that keep the contract, and the ids that TMDB no longer knows.
+        Args:
+            now: when its answers were given.
+            load: whether movies are loaded, or genres learned alone.
         """
-        asked = await asyncio.gather(
-            *(_or_error(self._movie(item_id)) for item_id in ids),
-        )
-        answers = [answer for answer in asked if isinstance(answer, Answer)]
-        failed = [(i, error) for i, error in zip(ids, asked, strict=True) if isinstance(error, Exception)]
-        silent = [(i, error) for i, error in failed if isinstance(error, SourceUnavailableError)]
-        if silent and not answers:
-            raise silent[0][1]
-        self._keep(answers)
-        self.intake.reject((str(error), {"item_id": item_id}) for item_id, error in silent)
-        return self._parsed(answers), [i for i, error in failed if isinstance(error, NotFoundError)]
+        intake = Intake(self._database, self._objects, SOURCE, now=now)
+        movies: list[Answer] = []
+        with path.open("rb") as file:
+            for answer in map(msgspec.json.Decoder(Answer).decode, file):
+                if answer.path == "/genre/movie/list":
+                    self._genres = {one.id: one.name for one in _decode(answer, Genres).genres}
+                elif load and answer.path.removeprefix("/movie/").isdecimal():
+                    movies.append(answer)
+        if movies:
+            language = str(movies[0].parameters["language"])
+            settings = self._settings.model_copy(update={"language": language})
+            loader = _Loader(settings, intake, self._genres)
+            loader.load(loader.parsed(movies))
+        return intake.report()
+
+
+class _Loader:
+    """Checks answers and turns them into rows."""
+
+    def __init__(self, settings: TmdbSettings, intake: Intake, genres: dict[int, str] | None = None) -> None:
+        self.intake = intake
+        self._settings = settings
+        self._genres = genres or {}
 
     def load(self, movies: Iterable[Movie]) -> None:
         """Store movies, their facts of today and their texts."""
@@ -270,7 +266,8 @@ class _Reader:
             texts += self._texts(movie)
         self.intake.items(rows, texts=texts)
 
-    def _parsed(self, answers: Iterable[Answer]) -> list[Movie]:
+    def parsed(self, answers: Iterable[Answer]) -> list[Movie]:
+        """The movies that keep the contract."""
         movies = []
         for answer in answers:
             try:
@@ -278,13 +275,6 @@ class _Reader:
             except msgspec.ValidationError as error:
                 self.intake.reject([(f"{answer.path}: {error}", {"body": answer.body})])
         return movies
-
-    def _listed(self, page: Page) -> Iterable[int]:
-        for entry in page.results:
-            try:
-                yield msgspec.json.decode(entry, type=Listed).id
-            except msgspec.ValidationError as error:
-                self.intake.reject([(f"/movie/popular: {error}", {"body": bytes(entry).decode()})])
 
     def _row(self, movie: Movie) -> dict[str, Any]:
         directors = [person.name for person in movie.credits.crew if person.job == "Director"]
@@ -333,6 +323,65 @@ class _Reader:
             }
             for code, text in texts.items()
         ]
+
+
+class _Reader(_Loader):
+    """Asks, keeps the raw answers, and loads them."""
+
+    def __init__(self, client: TmdbClient, settings: TmdbSettings, intake: Intake) -> None:
+        super().__init__(settings, intake)
+        self._client = client
+
+    async def prepare(self) -> None:
+        """Read the genres, and the image configuration that posters are shown with."""
+        configuration = await self._ask("/configuration")
+        genres = await self._ask("/genre/movie/list", language=GENRE_LANGUAGE)
+        self._keep([configuration, genres])
+        _decode(configuration, Configuration)
+        self._genres = {genre.id: genre.name for genre in _decode(genres, Genres).genres}
+
+    async def popular(self, wanted: int) -> list[int]:
+        """Distinct ids, most popular first; pages are read until there are enough of them."""
+        ids: dict[int, None] = {}
+        page, last = 1, 1
+        while len(ids) < wanted and page <= last:
+            missing_pages = -(-(wanted - len(ids)) // PAGE_SIZE)
+            # The first answer tells how many pages there are.
+            ahead = 1 if page == 1 else min(missing_pages, PAGES_AT_A_TIME, last - page + 1)
+            answers = await asyncio.gather(*(self._page(number) for number in range(page, page + ahead)))
+            self._keep(answers)
+            for answer in answers:
+                content = _decode(answer, Page)
+                last = min(content.total_pages, LAST_PAGE)
+                ids.update(dict.fromkeys(self._listed(content)))
+            page += ahead
+        return list(ids)[:wanted]
+
+    async def details(self, ids: Sequence[int]) -> tuple[list[Movie], list[int]]:
+        """
+        The movies of a few ids.
+
+        Returns:
+            Movies that keep the contract, and the ids that TMDB no longer knows.
+        """
+        asked = await asyncio.gather(
+            *(_or_error(self._movie(item_id)) for item_id in ids),
+        )
+        answers = [answer for answer in asked if isinstance(answer, Answer)]
+        failed = [(i, error) for i, error in zip(ids, asked, strict=True) if isinstance(error, Exception)]
+        silent = [(i, error) for i, error in failed if isinstance(error, SourceUnavailableError)]
+        if silent and not answers:
+            raise silent[0][1]
+        self._keep(answers)
+        self.intake.reject((str(error), {"item_id": item_id}) for item_id, error in silent)
+        return self.parsed(answers), [i for i, error in failed if isinstance(error, NotFoundError)]
+
+    def _listed(self, page: Page) -> Iterable[int]:
+        for entry in page.results:
+            try:
+                yield msgspec.json.decode(entry, type=Listed).id
+            except msgspec.ValidationError as error:
+                self.intake.reject([(f"/movie/popular: {error}", {"body": bytes(entry).decode()})])
 
     async def _page(self, number: int) -> Answer:
         region = {"region": self._settings.region} if self._settings.region else {}

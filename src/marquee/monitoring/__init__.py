@@ -1,1 +1,5 @@
-"""What became of the answers: outcomes of experiments, and the watch over canaries."""
+"""What is watched of models and data, beside what is measured of the service."""
+
+from marquee.monitoring.gauges import publish
+
+__all__ = ["publish"]

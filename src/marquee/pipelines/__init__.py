@@ -13,6 +13,7 @@ __all__ = ["PIPELINES"]
 PIPELINES: Final[Mapping[str, str]] = {
     "prepare": "marquee.pipelines.prepare:prepare",
     "simulate": "marquee.pipelines.prepare:simulate",
+    "features": "marquee.pipelines.features:features",
     "train": "marquee.pipelines.train:train",
     "promote": "marquee.pipelines.promote:promote",
     "mirror": "marquee.pipelines.promote:mirror",
@@ -20,5 +21,8 @@ PIPELINES: Final[Mapping[str, str]] = {
     "pipeline": "marquee.pipelines.run:run_steps",
     "backup": "marquee.pipelines.backup:backup",
     "forget": "marquee.pipelines.forget:forget",
+    "backfill": "marquee.pipelines.backfill:backfill",
+    "drill": "marquee.pipelines.rehearsal:rehearse",
+    "monitor": "marquee.pipelines.monitor:monitor",
 }
 """Pipeline → `module:function`, imported where it is executed: a worker itself stays small."""

@@ -1,183 +1,224 @@
 """
 Forget: take erased users out of what was stored as files before they were erased.
 
-Input files are rewritten without them. Files that cannot be (archives of data sets) and snapshots, which are
-named by their content, go when they are older than `MARQUEE_BACKUP__RAW_DAYS`; the newest ones of before an
-erasure are needed to explain the model that serves.
+Input files are rewritten without them. Archives of data sets and snapshots are what their digest says and
+stay so: those that name an erased user go when they are older than `MARQUEE_BACKUP__RAW_DAYS`, the newest
+ones being needed to explain the model that serves. Those that name none stay.
+
+What has been looked through for whom is remembered beside the files, so that a file is read again only for
+who was erased since.
 """
 
-import csv
-import gzip
-import io
+import hashlib
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final, Self
 
-import orjson
-import polars as pl
 from sqlalchemy import select
 
-from marquee.ingest.tables import ALIASES
+from marquee.errors import DamagedObjectError, NotFoundError, StoreError, StoreUnavailableError
+from marquee.ingest.redact import rewrite
+from marquee.pipelines.raw_files import raw_files
 from marquee.pipelines.run import RunContext
 from marquee.store.backups import Vault
 from marquee.store.repositories import erasures, outbox
 from marquee.store.tables import users
+from marquee.telemetry import get_logger
 
 __all__ = ["forget"]
 
-USER_COLUMNS: Final = {"user_id", *(alias for alias, name in ALIASES.items() if name == "user_id")}
-OPAQUE: Final = (".zip", ".dat", ".data")
-"""Endings of input files that are not rewritten."""
+MEMORY: Final = "looked-through"
+MAX_MEMORY_BYTES: Final = 1 << 30
+SNAPSHOTS: Final = ("snapshots/interactions", "features/users", "features/user_genres")
+MANIFESTS: Final = ("snapshots", "features")
 
 
 def forget(context: RunContext) -> dict[str, Any]:
     """Rewrite or remove the files that hold rows of erased users; doing it twice changes nothing."""
-    rewritten: list[str] = []
-    expired: list[str] = []
-    done: set[int] = set()
-    while erased := _erased(context) - done:  # who is erased meanwhile is not forgotten
-        done |= erased
-        _note(context, erased)
-        _walk(context, erased, rewritten, expired)
-    return {"users": len(done), "rewritten": len(rewritten), "expired": len(expired)}
+    walk = _Walk(context)
+    while erased := walk.not_looked_for():  # who is erased meanwhile is not forgotten
+        walk.look_for(erased)
+    return {
+        "users": len(walk.users),
+        "read": walk.read,
+        "rewritten": walk.rewritten,
+        "expired": walk.expired,
+        "waiting": len(walk.memory.named),
+        "damaged": walk.damaged,
+    }
 
 
-def _note(context: RunContext, erased: set[int]) -> None:
-    """Keep beside the backups who must be taken out of those of before."""
-    folder = context.settings.paths.secrets
-    for user_id in sorted(erased):
-        with context.database.begin() as connection:
-            content = erasures.note(connection, user_id, folder)
-            outbox.add(connection, [context.objects.put("erasures", content, ".txt").key])
+@dataclass
+class _Memory:
+    """
+    What was looked through, and for whom.
+
+    Attributes:
+        looked_for: hashes of users; in files named here their rows are no more, or the file is in `named`.
+        others: files that name other users.
+        nobody: files that name no users, whoever is erased.
+        named: files that cannot be rewritten and name an erased user: they go when they are old.
+    """
+
+    looked_for: set[str] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
+    nobody: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, vault: Vault) -> Self:
+        """The memory of the last run; an empty one where there is none that can be read."""
+        for item in sorted(vault.remote.list(MEMORY), key=lambda item: item.key, reverse=True):
+            try:
+                content = vault.remote.get_bytes(item.key, MAX_MEMORY_BYTES)
+                if item.key.endswith(f"-{_digest(content)}.json"):
+                    return cls(**{name: set(keys) for name, keys in json.loads(content).items()})
+            except StoreUnavailableError:
+                raise
+            except StoreError as error:
+                get_logger().warning("forget.memory_not_read", error=error.message)
+        return cls()
+
+    def write(self, vault: Vault) -> None:
+        """Keep it for the next run, in place of the one before."""
+        values = {name: sorted(getattr(self, name)) for name in ("looked_for", "others", "nobody", "named")}
+        content = json.dumps(values).encode()
+        key = f"{MEMORY}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{_digest(content)}.json"
+        vault.remote.put_named(key, content)
+        vault.remote.delete(*(item.key for item in vault.remote.list(MEMORY) if item.key < key))
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Files are gone."""
+        for known in (self.others, self.nobody, self.named):
+            known.difference_update(keys)
 
 
-def _walk(context: RunContext, erased: set[int], rewritten: list[str], expired: list[str]) -> None:
-    vault = Vault(context.objects)
-    stored = {item.key: item.modified for item in _files(vault)}
-    for ref in (*context.objects.list("raw"), *context.objects.list("snapshots")):
-        modified = (context.objects.root / ref.key).stat().st_mtime
-        stored.setdefault(ref.key, datetime.fromtimestamp(modified, UTC))
-    due = datetime.now(UTC) - timedelta(days=context.settings.backup.raw_days)
-    with tempfile.TemporaryDirectory(prefix="marquee-forget-") as folder:
-        for number, (key, modified) in enumerate(sorted(stored.items())):
-            context.progress("rewrite files", number, len(stored))
-            if key.startswith("snapshots/") or key.endswith(OPAQUE):
-                if modified < due:
-                    _remove(context, vault, key)
-                    expired.append(key)
-                continue
-            clean = Path(folder, "clean")
-            with vault.fetched(key, Path(folder)) as path:
-                changed = _rewrite(path, clean, key, erased)
-            if changed:
-                _replace(context, vault, key, clean)
-                rewritten.append(key)
+class _Walk:
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._vault = Vault(context.objects)
+        self._started = False
+        self.memory = _Memory.read(self._vault)
+        self.users: dict[int, str] = {}
+        self.read = self.rewritten = self.expired = self.damaged = 0
 
+    def not_looked_for(self) -> dict[int, str] | None:
+        """Erased users with their hashes, if there are new ones; at first, all."""
+        secrets = self._context.settings.paths.secrets
+        with self._context.database.begin() as connection:
+            erased = connection.scalars(select(users.c.user_id).where(users.c.erased_at.is_not(None))).all()
+            found = erasures.hashes_of(connection, erased, secrets) if erased else {}
+        if self._started and found.keys() == self.users.keys():
+            return None
+        self._started = True
+        self.users = found
+        return found or None
 
-def _files(vault: Vault) -> Iterator[Any]:
-    for folder in ("raw", "snapshots"):
-        yield from vault.remote.list(folder)
+    def look_for(self, erased: dict[int, str]) -> None:
+        new = {user: name for user, name in erased.items() if name not in self.memory.looked_for}
+        self._note(new)
+        files = self._files()
+        self.memory.drop({*self.memory.others, *self.memory.nobody, *self.memory.named} - files.keys())
+        with tempfile.TemporaryDirectory(prefix="marquee-forget-") as folder:
+            for number, (key, came_in) in enumerate(sorted(files.items())):
+                self._context.progress("look through files", number, len(files))
+                if key in self.memory.nobody or key in self.memory.named:
+                    continue
+                wanted = new if key in self.memory.others else erased
+                if wanted:
+                    self._look_through(key, came_in, wanted, Path(folder))
+        self._expire(files)
+        self.memory.looked_for = set(erased.values())
+        self.memory.write(self._vault)
 
+    def _files(self) -> dict[str, datetime]:
+        """Files that may name users → since when there are they."""
+        found = {file.key: file.came_in for file in raw_files(self._context.objects, ask=False)}
+        for prefix in SNAPSHOTS:
+            for item in self._vault.remote.list(prefix):
+                found[item.key] = item.modified
+            for ref in self._context.objects.list(prefix):
+                modified = (self._context.objects.root / ref.key).stat().st_mtime
+                found.setdefault(ref.key, datetime.fromtimestamp(modified, UTC))
+        return found
 
-def _replace(context: RunContext, vault: Vault, key: str, clean: Path) -> None:
-    """The new file first: a process that dies between the two leaves both, and the next run does it again."""
-    folder, _, name = key.rpartition("/")
-    stored = context.objects.put(folder, clean, name[64:])
-    with context.database.begin() as connection:
-        outbox.add(connection, [stored.key])
-    _remove(context, vault, key)
-
-
-def _remove(context: RunContext, vault: Vault, key: str) -> None:
-    with context.database.begin() as connection:
-        outbox.drop(connection, [key])
-    vault.remote.delete(key)
-    (context.objects.root / key).unlink(missing_ok=True)
-
-
-def _erased(context: RunContext) -> set[int]:
-    with context.database.begin() as connection:
-        return set(connection.scalars(select(users.c.user_id).where(users.c.erased_at.is_not(None))))
-
-
-def _rewrite(path: Path, clean: Path, key: str, erased: set[int]) -> bool:
-    """Write a file without the rows of users; whether it had any."""
-    name = key.rpartition("/")[2][64:].lower()
-    packed = name.endswith(".gz")
-    kind = name.removesuffix(".gz")
-    if kind == ".parquet":
-        return _rewrite_parquet(path, clean, erased)
-    if kind in (".csv", ".tsv"):
-        separator = "," if kind == ".csv" else "\t"
-        return _rewrite_text(path, clean, packed, lambda file: _csv_lines(file, separator, erased))
-    if kind in (".jsonl", ".ndjson"):
-        return _rewrite_text(path, clean, packed, lambda file: _json_lines(file, erased))
-    return False
-
-
-def _rewrite_text(
-    path: Path, clean: Path, packed: bool, lines: Callable[[IO[bytes]], Iterator[bytes | None]]
-) -> bool:
-    def opened(where: Path, mode: str) -> Any:
-        return gzip.open(where, mode) if packed else where.open(mode)
-
-    changed = False
-    with opened(path, "rb") as file, opened(clean, "wb") as kept:
-        for line in lines(file):
-            if line is None:
-                changed = True
-            else:
-                kept.write(line)
-    return changed
-
-
-def _csv_lines(file: IO[bytes], separator: str, erased: set[int]) -> Iterator[bytes | None]:
-    """The records of a file as they are, None in place of one that goes."""
-    names = {str(user_id) for user_id in erased}
-    place: int | None = None
-    for number, record in enumerate(_records(file)):
-        text = record.decode(errors="surrogateescape").lstrip("\ufeff")
-        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
-        if number == 0:
-            place = next((i for i, cell in enumerate(cells) if cell.strip() in USER_COLUMNS), None)
-        elif place is not None and place < len(cells) and cells[place].strip() in names:
-            yield None
-            continue
-        yield record
-
-
-def _records(file: IO[bytes]) -> Iterator[bytes]:
-    """Lines, those within quotes joined."""
-    record = b""
-    for line in file:
-        record += line
-        if record.count(b'"') % 2 == 0:
-            yield record
-            record = b""
-    if record:
-        yield record
-
-
-def _json_lines(file: IO[bytes], erased: set[int]) -> Iterator[bytes | None]:
-    names = {str(user_id) for user_id in erased}
-    for line in file:
+    def _look_through(self, key: str, came_in: datetime, erased: dict[int, str], folder: Path) -> None:
+        self.read += 1
+        clean = folder / "clean"
+        ending = key.rpartition("/")[2][64:]
         try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            row = None
-        named: Sequence[Any] = [row.get(column) for column in USER_COLUMNS] if isinstance(row, dict) else []
-        yield None if any(str(name) in names for name in named if name is not None) else line
+            with self._vault.fetched(key, folder) as path:
+                found = rewrite(path, clean, ending, erased)
+        except (DamagedObjectError, NotFoundError) as error:
+            self.damaged += 1
+            get_logger().error("forget.file_not_read", key=key, error=error.message)
+            return
+        if found == "rewritten" and key.startswith(SNAPSHOTS):
+            found = "named"
+        if found == "rewritten":
+            self._replace(key, clean, came_in)
+        else:
+            {"nobody": self.memory.nobody, "named": self.memory.named}.get(found, self.memory.others).add(key)
+            if found == "named":
+                self.memory.others.discard(key)
+
+    def _replace(self, key: str, clean: Path, came_in: datetime) -> None:
+        """
+        Put a file in the place of another.
+
+        The new one first: a process that dies between the two leaves both, and the next run does it again.
+        """
+        context = self._context
+        folder, _, name = key.rpartition("/")
+        made = self._vault.remote.made_at(key)
+        stored = context.objects.put(folder, clean, name[64:], made_at=min(came_in, made or came_in))
+        with context.database.begin() as connection:
+            outbox.add(connection, [stored.key])
+        self._remove(key)
+        self.memory.others.add(stored.key)
+        self.rewritten += 1
+
+    def _expire(self, files: dict[str, datetime]) -> None:
+        due = datetime.now(UTC) - timedelta(days=self._context.settings.backup.raw_days)
+        gone = [key for key in sorted(self.memory.named) if files[key] < due]
+        for key in [*self._manifests(key for key in gone if key.startswith(SNAPSHOTS)), *gone]:
+            self._remove(key)
+        self.memory.drop(gone)
+        self.expired += len(gone)
+
+    def _manifests(self, snapshots: Iterable[str]) -> list[str]:
+        """The manifests of snapshots of data or features that are no more."""
+        gone = set(snapshots)
+        if not gone:
+            return []
+        keys = {item.key for prefix in MANIFESTS for item in self._vault.remote.list(prefix)}
+        keys |= {ref.key for prefix in MANIFESTS for ref in self._context.objects.list(prefix)}
+        manifests = sorted(key for key in keys if key.count("/") == 1 and key.endswith(".json"))
+        return [key for key in manifests if not gone.isdisjoint(_strings(self._context.objects.get(key)))]
+
+    def _note(self, erased: dict[int, str]) -> None:
+        """Keep beside the backups who must be taken out of those of before."""
+        context = self._context
+        for user_id in sorted(erased):
+            with context.database.begin() as connection:
+                content = erasures.note(connection, user_id, context.settings.paths.secrets)
+                outbox.add(connection, [context.objects.put("erasures", content, ".txt").key])
+
+    def _remove(self, key: str) -> None:
+        with self._context.database.begin() as connection:
+            outbox.drop(connection, [key])
+        self._vault.remote.delete(key)
+        (self._context.objects.root / key).unlink(missing_ok=True)
+        self.memory.drop([key])
 
 
-def _rewrite_parquet(path: Path, clean: Path, erased: set[int]) -> bool:
-    rows = pl.scan_parquet(path)
-    column = next((name for name in rows.collect_schema().names() if name in USER_COLUMNS), None)
-    if column is None:
-        return False
-    goes = pl.col(column).cast(pl.String).is_in([str(user_id) for user_id in erased])
-    if not rows.select(goes.any()).collect().item():
-        return False
-    rows.filter(~goes.fill_null(False)).sink_parquet(clean, compression="zstd")
-    return True
+def _strings(manifest: bytes) -> set[str]:
+    return {value for value in json.loads(manifest).values() if isinstance(value, str)}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -32,6 +32,8 @@ def prepare(context: RunContext) -> dict[str, Any]:
     """
     Refresh the catalogue, simulate an audience if nobody has watched anything, take a snapshot.
 
+    Where features are kept in Feast, they are renewed there.
+
     Parameters of the run: `source` — `sample`, `tmdb`, `none` (keep the catalogue as it is) or `auto`
     (TMDB with a key; else the sample, unless there is another catalogue already).
     """
@@ -49,8 +51,13 @@ def prepare(context: RunContext) -> dict[str, Any]:
     if not someone_watched:
         counts |= simulate(context)
     context.progress("take snapshot", 0, 1)
+    began = datetime.now(UTC)
     snapshot = take_snapshot(context.database, context.objects)
     context.progress("take snapshot", 1, 1)
+    if context.settings.features.store == "feast":
+        from marquee.pipelines.features import keep_features
+
+        counts |= keep_features(context, snapshot, began)
     return {
         **counts,
         "items": len(snapshot.catalog),

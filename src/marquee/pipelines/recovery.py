@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from marquee.config import Settings
-from marquee.errors import DamagedObjectError, NotFoundError
-from marquee.pipelines.replay import replay
+from pydantic import SecretStr
+
+from marquee.config import DatabaseSettings, Settings
+from marquee.errors import DamagedObjectError, NotFoundError, StoreError
+from marquee.pipelines.replay import NOT_IN_FILES, replay
 from marquee.store.backups import Backup, Vault, restore, verify
 from marquee.store.backups.manifest import name_moment
 from marquee.store.backups.vault import Told
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
+from marquee.store.repositories import erasures
+from marquee.telemetry import get_logger
 
 __all__ = ["Recovery", "recover"]
 
@@ -26,18 +30,22 @@ class Recovery:
         snapshot_at: the moment whose state the backup holds.
         rows: per table.
         erased: users who were taken out again, since they had been erased after the backup.
+        erasures_from: address of the database that was asked who was erased; None: none answered.
         bundles: of the slots, fetched.
         replayed: raw files that came in after the backup, loaded again → new rows.
-        skipped: those that hold nothing which can be loaded again.
+        skipped: raw files that were not → why.
+        not_replayed: what came in meanwhile and is in no file.
     """
 
     backup: str
     snapshot_at: datetime
     rows: Mapping[str, int]
     erased: int = 0
+    erasures_from: str | None = None
     bundles: Sequence[str] = ()
     replayed: Mapping[str, int] = field(default_factory=dict)
-    skipped: Sequence[str] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    not_replayed: str | None = None
 
 
 def recover(
@@ -47,6 +55,7 @@ def recover(
     name: str | None = None,
     *,
     until: datetime | None = None,
+    erasures_from: str | None = None,
     tables: Sequence[str] = (),
     dry_run: bool = False,
     told: Told | None = None,
@@ -58,6 +67,8 @@ def recover(
         database: not prepared, without rows; None for a dry run.
         name: of the backup or its beginning; default: the newest.
         until: the newest backup of before, and the raw files that came in from then until this moment.
+        erasures_from: URL of a database that knows who was erased; default: the one of the settings, if it
+            is another than this one and answers.
         dry_run: verify all that would be needed and change nothing.
 
     Raises:
@@ -74,12 +85,55 @@ def recover(
             raise DamagedObjectError(f"{key}: {reason}", fix="Restore another backup.")
         rows = {table: found.rows for table, found in backup.tables.items() if not tables or table in tables}
         return Recovery(backup.name, backup.created_at, rows)
-    done = restore(database, objects, backup, secrets=settings.paths.secrets, tables=tables, told=told)
-    replayed: dict[str, Any] = {}
-    skipped: list[str] = []
-    if until is not None:
-        replayed, skipped = replay(database, objects, vault, backup.created_at, until, told)
-    return Recovery(backup.name, backup.created_at, done.rows, done.erased, done.bundles, replayed, skipped)
+    address, erased = _erased_elsewhere(settings, database, erasures_from)
+    done = restore(
+        database,
+        objects,
+        backup,
+        secrets=settings.paths.secrets,
+        tables=tables,
+        erased=erased,
+        told=told,
+    )
+    found: dict[str, Any] = {"erased": done.erased, "erasures_from": address, "bundles": done.bundles}
+    if until is None:
+        return Recovery(backup.name, backup.created_at, done.rows, **found)
+    replayed, skipped = replay(settings, database, objects, backup.created_at, until, told)
+    return Recovery(
+        backup.name,
+        backup.created_at,
+        done.rows,
+        **found,
+        replayed=replayed,
+        skipped=skipped,
+        not_replayed=NOT_IN_FILES,
+    )
+
+
+def _erased_elsewhere(
+    settings: Settings, target: Database, url: str | None
+) -> tuple[str | None, list[bytes]]:
+    """Whom a database that lives has erased; of the last minutes no backup and no note knows yet."""
+    configured = settings.database.url
+    if url is not None:
+        settings = _at(settings, url)
+    elif target.server is not None or (configured and configured.get_secret_value() == target.url):
+        return None, []  # what is restored into is the database of the settings itself
+    elif configured is None and not settings.paths.postgres.is_dir():
+        return None, []
+    try:
+        with Database.open(settings, prepare=False) as database, database.begin() as connection:
+            return database.address, erasures.known(connection)
+    except StoreError as error:
+        if url is not None:
+            raise
+        get_logger().warning("restore.erasures_not_asked", error=error.message)
+        return None, []
+
+
+def _at(settings: Settings, url: str) -> Settings:
+    database = DatabaseSettings(**{**settings.database.model_dump(), "url": SecretStr(url)})
+    return settings.model_copy(update={"database": database})
 
 
 def _before(vault: Vault, until: datetime) -> Backup:

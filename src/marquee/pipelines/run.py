@@ -2,16 +2,14 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import structlog
-
 from marquee.config import Settings
-from marquee.errors import ConflictError, MarqueeError
+from marquee.errors import ConfigError, ConflictError, MarqueeError
 from marquee.jobs import Hold, Queue, create_run
 from marquee.pipelines import PIPELINES
 from marquee.pipelines.run_log import RunLog
@@ -19,7 +17,10 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.store.repositories.runs import Run
-from marquee.telemetry import get_logger
+from marquee.telemetry import bound_everywhere, get_logger
+
+if TYPE_CHECKING:
+    from marquee.telemetry.traces import Traces
 
 __all__ = ["Pipeline", "Report", "RunContext", "execute", "find_pipeline", "run_here", "run_steps"]
 
@@ -37,6 +38,7 @@ class RunContext:
     Attributes:
         parameters: of this run, JSON-able.
         on_progress: told of each `progress`, for example to draw a bar.
+        traceparent: of the traced request that asked for the run.
     """
 
     settings: Settings
@@ -45,8 +47,10 @@ class RunContext:
     run_id: UUID
     parameters: Mapping[str, Any] = field(default_factory=dict)
     on_progress: Report | None = None
+    traceparent: str | None = None
     _pipelines: Mapping[str, str] = field(default_factory=lambda: PIPELINES)
     _log: RunLog | None = None
+    _traces: "Traces | None" = None
     _step: str | None = None
     _fraction: float | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -110,7 +114,7 @@ def run_here(
     find_pipeline(pipeline, pipelines)
     Queue.open(database)  # whether another run is alive is asked of the queue, too
     context = RunContext(settings, database, objects, uuid4(), dict(parameters or {}), on_progress)
-    with Hold(database, context.run_id) as hold, _logged(context):
+    with Hold(database, context.run_id) as hold, _logged(context), _traced(context):
         with database.begin() as connection:
             create_run(connection, pipeline, context.parameters, run_id=context.run_id)
         return {**_recorded(context, pipeline, pipelines, hold), "run_id": str(context.run_id)}
@@ -127,7 +131,7 @@ def execute(context: RunContext, pipeline: str, pipelines: Mapping[str, str] = P
         ConflictError: another process executes it, or it is finished already.
         Exception: whatever the pipeline raised, after it was recorded.
     """
-    with Hold(context.database, context.run_id) as hold, _logged(context):
+    with Hold(context.database, context.run_id) as hold, _logged(context), _traced(context):
         return _recorded(context, pipeline, pipelines, hold, log_failure=True)
 
 
@@ -163,6 +167,7 @@ def _execute_step(context: RunContext, step: Run, of: int) -> dict[str, Any]:
     part = RunContext(
         context.settings, context.database, context.objects, step.run_id, step.parameters, report
     )
+    part._traces = context._traces
     context._reach(step.pipeline, number / of)
     assert context._log is not None
     with Hold(context.database, step.run_id) as hold, context._log.about(step.run_id):
@@ -176,6 +181,31 @@ def _logged(context: RunContext) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _traced(context: RunContext) -> Iterator[None]:
+    """Trace the run and its steps where traces are on; none fails for want of them."""
+    settings = context.settings.trace
+    if settings.url is not None:
+        from marquee.telemetry.traces import Traces
+
+        try:
+            context._traces = Traces(settings, "marquee-worker")
+        except ConfigError as error:
+            get_logger().error("run.not_traced", error=str(error))
+    try:
+        yield
+    finally:
+        if context._traces is not None:
+            context._traces.close()
+
+
+def _span(context: RunContext, pipeline: str) -> AbstractContextManager[object]:
+    if context._traces is None:
+        return nullcontext()
+    about = {"run_id": str(context.run_id), "pipeline": pipeline}
+    return context._traces.span(f"run {pipeline}", about, parent=context.traceparent)
+
+
 def _recorded(
     context: RunContext,
     name: str,
@@ -187,7 +217,8 @@ def _recorded(
     """Call a pipeline between the records of its start and its end, with heartbeats in between."""
     log = get_logger()
     context._pipelines = pipelines
-    with structlog.contextvars.bound_contextvars(run_id=str(context.run_id), pipeline=name):
+    bound = bound_everywhere(run_id=str(context.run_id), pipeline=name)
+    with bound, _span(context, name):
         with context.database.begin() as connection:
             run = runs.start(connection, context.run_id)
         log.info("run.started", attempt=run.attempts)

@@ -1,6 +1,7 @@
 """What a worker queues by itself: backups when one is due, and the rest of an erasure."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,36 +11,46 @@ from sqlalchemy import Connection, func, select
 from marquee.config import Settings
 from marquee.errors import ConflictError, StoreError
 from marquee.jobs import Queue
+from marquee.pipelines import PIPELINES
 from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.store.repositories.runs import Run
 from marquee.store.tables import users
 from marquee.telemetry import get_logger
-from marquee.telemetry.metrics import BACKUP_AGE_SECONDS, BACKUP_BYTES
+from marquee.telemetry.metrics import BACKUP_AGE_SECONDS, BACKUP_BYTES, SCHEDULE_INTERVAL
 
 __all__ = ["look", "schedule"]
 
 LOOK_SECONDS: Final = 30.0
 TRY_AGAIN: Final = timedelta(hours=1)
 """After a run that failed."""
+DAILY: Final = timedelta(days=1)
 RUNS: Final = 100
 """How far back the newest good run is looked for."""
 
 
-async def schedule(settings: Settings, database: Database) -> None:
-    """Queue what is due, and measure the newest backup; until cancelled."""
+async def schedule(settings: Settings, database: Database, pipelines: Collection[str]) -> None:
+    """
+    Queue what is due, and measure the newest backup; until cancelled.
+
+    Args:
+        pipelines: those that this worker can run.
+    """
     while True:
         try:
-            await database.run(look, settings)
+            await database.run(look, settings, pipelines)
         except StoreError as error:
             get_logger().warning("schedule.not_looked_after", error=str(error))
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def look(connection: Connection, settings: Settings) -> None:
+def look(connection: Connection, settings: Settings, pipelines: Collection[str] = PIPELINES) -> None:
     """Queue what is due now."""
     _backup(connection, settings)
-    _forget(connection)
+    if "forget" in pipelines:
+        _forget(connection)
+    if "monitor" in pipelines:
+        _monitor(connection, settings)
 
 
 def _backup(connection: Connection, settings: Settings) -> None:
@@ -50,22 +61,38 @@ def _backup(connection: Connection, settings: Settings) -> None:
         taken = datetime.fromisoformat(good.counts["snapshot_at"])
         BACKUP_AGE_SECONDS.set((now - taken).total_seconds())
         BACKUP_BYTES.set(good.counts["bytes"])
-    every = timedelta(hours=settings.backup.every_hours)
-    if settings.objects.url is None or not every:
+    every = timedelta(hours=settings.backup.every_hours if settings.objects.url is not None else 0)
+    SCHEDULE_INTERVAL.labels("backup").set(every.total_seconds())
+    if not every:
         return
     if good is None or now - good.created_at >= every:
         _submit(connection, "backup", recent, min(every, TRY_AGAIN))
 
 
 def _forget(connection: Connection) -> None:
-    """Whoever was erased while the last run of it was at its end."""
+    """
+    Once somebody was erased: soon, and then daily.
+
+    What came in since may name them again, and what cannot be rewritten has to go some day.
+    """
     newest = connection.scalar(select(func.max(users.c.erased_at)))
     if newest is None:
         return
     recent = runs.recent(connection, limit=RUNS, pipeline="forget")
     good = _good(recent)
-    if good is None or good.started_at is None or newest >= good.started_at:
+    due = datetime.now(UTC) - DAILY
+    if good is None or good.started_at is None or good.started_at <= max(newest, due):
         _submit(connection, "forget", recent, TRY_AGAIN)
+
+
+def _monitor(connection: Connection, settings: Settings) -> None:
+    every = timedelta(minutes=settings.monitor.every_minutes)
+    SCHEDULE_INTERVAL.labels("monitor").set(every.total_seconds())
+    if not every:
+        return
+    recent = runs.recent(connection, limit=1, pipeline="monitor")
+    if not recent or datetime.now(UTC) - recent[0].created_at >= every:
+        _submit(connection, "monitor", recent, every)
 
 
 def _good(recent: list[Run]) -> Run | None:

@@ -9,23 +9,27 @@ last and together, so that a killed run leaves nothing behind that serves.
 """
 
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from marquee.data import Catalog
 from marquee.evaluation.predictor_gate import PredictorReport
+from marquee.features.port import AS_OF, AT, HistoricalJoin
 from marquee.models import Recommender, model_class
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 from marquee.models.mlp import Mlp
 from marquee.pipelines.checkpoint_copies import CheckpointCopies
 from marquee.pipelines.curves import Curves
+from marquee.pipelines.features import historical_join
 from marquee.pipelines.judging import judge_predictor
 from marquee.pipelines.run import RunContext
 from marquee.pipelines.snapshots import Snapshot, read_snapshot, take_snapshot
@@ -145,16 +149,18 @@ def _said(report: PredictorReport) -> str:
 
 def _fit(model: Recommender, snapshot: Snapshot, progress: Progress, context: RunContext) -> dict[str, float]:
     """Fit, and return the final metrics."""
-    offered = {
-        "item_popularity": _popularity(snapshot.popularity),
-        "checkpoints": Checkpoints(_checkpoints(context)),
+    join = historical_join(context.settings)
+    offered: dict[str, Callable[[], Any]] = {
+        "item_popularity": lambda: _popularity(snapshot, join),
+        "join": lambda: join,
+        "checkpoints": lambda: Checkpoints(_checkpoints(context)),
     }
     taken = signature(model.fit).parameters  # a model names what it can use beyond the contract
     model.fit(
         snapshot.interactions,
         snapshot.catalog,
         progress=progress,
-        **{name: value for name, value in offered.items() if name in taken},
+        **{name: made() for name, made in offered.items() if name in taken},
     )
     return {name: float(value) for name, value in getattr(model, "report", {}).items()}
 
@@ -163,9 +169,13 @@ def _checkpoints(context: RunContext) -> Path:
     return context.settings.paths.checkpoints / str(context.run_id)
 
 
-def _popularity(table: pa.Table) -> Mapping[int, float] | None:
-    known = table.filter(table["popularity"].is_valid())
-    return dict(zip(known["item_id"].to_pylist(), known["popularity"].to_pylist(), strict=True)) or None
+def _popularity(snapshot: Snapshot, join: HistoricalJoin) -> Mapping[int, float] | None:
+    """What sources said of the popularity of items, as it is known at the time of the fit."""
+    reported = snapshot.popularity.filter(snapshot.popularity["popularity"].is_valid())
+    now = pa.array(np.full(len(reported), time.time_ns() // 1000), pa.timestamp("us", "UTC"))
+    asked = reported.select(["item_id"]).append_column(AT, now)
+    known = join(reported.append_column(AS_OF, now), asked, "item_id")
+    return dict(zip(asked["item_id"].to_pylist(), known["popularity"].to_pylist(), strict=True)) or None
 
 
 def _cards(catalog: Catalog, model: Recommender) -> pa.Table:

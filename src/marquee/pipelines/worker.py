@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -25,12 +25,13 @@ import psycopg
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
+from sqlalchemy import Connection
 
 from marquee.config import Settings
 from marquee.errors import NotFoundError, StoreError, StoreUnavailableError
 from marquee.jobs import QUEUE_NAME, Queue, requeue_stalled, task_name, worker_app
 from marquee.monitoring.canary import Watch
-from marquee.pipelines import PIPELINES
+from marquee.pipelines import PIPELINES, state
 from marquee.pipelines.courier import Courier
 from marquee.pipelines.run import RunContext, execute
 from marquee.pipelines.schedule import schedule
@@ -38,7 +39,8 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import run_logs, runs
 from marquee.store.repositories.run_logs import Line
-from marquee.telemetry import configure_logs, get_logger
+from marquee.telemetry import bound_everywhere, configure_logs, get_logger
+from marquee.telemetry.exposition import served
 
 __all__ = ["run_worker"]
 
@@ -90,17 +92,18 @@ async def run_worker(
     try:
         await asyncio.to_thread(Queue.open, database)
         log.info("worker.started", pipelines=sorted(pipelines))
-        while not stopping.is_set():
-            app = worker_app(database)
-            for pipeline in pipelines:
-                _register(app, settings, database, pipeline, pipelines)
-            try:
-                async with app.open_async():
-                    await _work(app, settings, database, stopping)
-            except (ConnectorException, psycopg.Error) as error:
-                log.warning("worker.database_unavailable", error=str(error.__cause__ or error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), RETRY_SECONDS)
+        with _metrics_served(settings):
+            while not stopping.is_set():
+                app = worker_app(database)
+                for pipeline in pipelines:
+                    _register(app, settings, database, pipeline, pipelines)
+                try:
+                    async with app.open_async():
+                        await _work(app, settings, database, pipelines, stopping)
+                except (ConnectorException, psycopg.Error) as error:
+                    log.warning("worker.database_unavailable", error=str(error.__cause__ or error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), RETRY_SECONDS)
         log.info("worker.stopped")
     finally:
         await database.aclose()
@@ -113,8 +116,8 @@ def _register(
     pipeline: str,
     pipelines: Mapping[str, str],
 ) -> None:
-    async def task(run_id: str) -> None:
-        process = _start(settings, pipeline, UUID(run_id), pipelines)
+    async def task(run_id: str, traceparent: str | None = None) -> None:
+        process = _start(settings, pipeline, UUID(run_id), pipelines, traceparent)
         try:
             await _until_ended_or_cancelled(process, database, UUID(run_id))
         except asyncio.CancelledError:
@@ -127,11 +130,21 @@ def _register(
             raise _TryAgainError
         if code != 0 and await database.run(_record_death, UUID(run_id), code or 1):
             raise _TryAgainError
+        try:
+            await database.run(_count, UUID(run_id))
+        except StoreError as error:  # it has ended all the same
+            get_logger().warning("worker.run_not_counted", run_id=run_id, error=str(error))
 
     app.task(name=task_name(pipeline), queue=QUEUE_NAME, retry=_RequeueOnly())(task)
 
 
-async def _work(app: procrastinate.App, settings: Settings, database: Database, stop: asyncio.Event) -> None:
+async def _work(
+    app: procrastinate.App,
+    settings: Settings,
+    database: Database,
+    pipelines: Collection[str],
+    stop: asyncio.Event,
+) -> None:
     """Run the queue until `stop`; an ending worker finishes or requeues what it runs."""
     silent = settings.worker.stalled_seconds
     tasks = [
@@ -149,7 +162,8 @@ async def _work(app: procrastinate.App, settings: Settings, database: Database, 
         ),
         asyncio.create_task(_rescue(app, silent)),
         asyncio.create_task(_watch_canaries(database)),
-        asyncio.create_task(schedule(settings, database)),
+        asyncio.create_task(schedule(settings, database, pipelines)),
+        asyncio.create_task(state.tell_for_ever(database)),
         asyncio.create_task(stop.wait()),
     ]
     objects = ObjectStore.of(settings)
@@ -183,6 +197,31 @@ async def _watch_canaries(database: Database) -> None:
         await asyncio.sleep(WATCH_SECONDS)
 
 
+@contextmanager
+def _metrics_served(settings: Settings) -> Iterator[None]:
+    """Where a port is set; a worker that nobody can watch is better than none."""
+    host, port = settings.worker.ops_host, settings.worker.ops_port
+    with ExitStack() as stack:
+        if port is not None:
+            try:
+                stack.enter_context(served(host, port))
+            except OSError as error:
+                get_logger().warning(
+                    "worker.metrics_not_served",
+                    host=host,
+                    port=port,
+                    error=error.strerror or str(error),
+                    fix="Stop what listens there, or set MARQUEE_WORKER__OPS_PORT to another port.",
+                )
+        yield
+
+
+def _count(connection: Connection, run_id: UUID) -> None:
+    run = runs.get(connection, run_id)
+    if run.finished:
+        state.count_run(run, runs.steps(connection, [run_id]).get(run_id, ()))
+
+
 def _record_death(connection: Any, run_id: UUID, code: int) -> bool:
     """Fail a run whose child died again and again; whether to leave it for one more try."""
     run = runs.get(connection, run_id)
@@ -198,9 +237,17 @@ def _record_death(connection: Any, run_id: UUID, code: int) -> bool:
     return False
 
 
-def _start(settings: Settings, pipeline: str, run_id: UUID, pipelines: Mapping[str, str]) -> SpawnProcess:
+def _start(
+    settings: Settings,
+    pipeline: str,
+    run_id: UUID,
+    pipelines: Mapping[str, str],
+    traceparent: str | None,
+) -> SpawnProcess:
     process = multiprocessing.get_context("spawn").Process(
-        target=_child, args=(settings, pipeline, run_id, dict(pipelines)), name=f"marquee {pipeline}"
+        target=_child,
+        args=(settings, pipeline, run_id, dict(pipelines), traceparent),
+        name=f"marquee {pipeline}",
     )
     # Ctrl-C reaches the whole group of a terminal; the worker alone decides. A child inherits the mask.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -260,16 +307,22 @@ def _stop(process: SpawnProcess) -> None:
     process.join()
 
 
-def _child(settings: Settings, pipeline: str, run_id: UUID, pipelines: Mapping[str, str]) -> None:
+def _child(
+    settings: Settings,
+    pipeline: str,
+    run_id: UUID,
+    pipelines: Mapping[str, str],
+    traceparent: str | None,
+) -> None:
     """Execute one run and exit: 0 once its end is recorded, `TRY_AGAIN` when it must wait."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    configure_logs(settings.log)
+    configure_logs(settings.log, server=True)
     try:
-        with Database.open(settings) as database:
+        with bound_everywhere(run_id=str(run_id), pipeline=pipeline), Database.open(settings) as database:
             with database.begin() as connection:
                 run = runs.get(connection, run_id)
             objects = ObjectStore.of(settings)
-            context = RunContext(settings, database, objects, run_id, run.parameters)
+            context = RunContext(settings, database, objects, run_id, run.parameters, traceparent=traceparent)
             try:
                 execute(context, pipeline, pipelines)
             except Exception:  # logged and recorded, unless the database was away or another process has it

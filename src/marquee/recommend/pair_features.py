@@ -158,6 +158,21 @@ class PairFeatures:
         self._prepare()
         return self
 
+    def item_columns(self) -> pa.Table:
+        """What `fit` counted of each item: `item_id` and the columns of `ITEM`."""
+        columns = {name: self._item[:, number] for number, name in enumerate(ITEM)}
+        return pa.table({"item_id": self._items.ids, **columns})
+
+    def take_item_columns(self, columns: pa.Table) -> None:
+        """
+        Put what a feature store gives in place of what `fit` counted.
+
+        Args:
+            columns: those of `ITEM`, in the order of the items.
+        """
+        self._item = np.stack([columns[name].to_numpy() for name in ITEM], axis=1)
+        self._prepare()
+
     def compute(self, histories: Histories, candidates: Candidates) -> Matrix:
         """(n_pairs, n_features) float32, column by column in memory."""
         made = np.empty((len(self.names), len(candidates.items)), np.float32)

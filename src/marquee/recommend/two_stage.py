@@ -31,12 +31,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems
 from marquee.data.schema import CSR, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
+from marquee.features.port import AS_OF, AT, HistoricalJoin, join_as_of
 from marquee.models import model_class
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
 from marquee.models.ranker import BlendedRanker, LinearRanker, PairRanker, TreeRanker, ranker_from_state
@@ -44,7 +46,7 @@ from marquee.recommend.candidates import Candidates, gather_candidates, seen_cel
 from marquee.recommend.pair_features import ItemFacts, PairFeatures
 from marquee.recommend.past_queries import past_queries
 
-__all__ = ["LinearStack", "TwoStage", "TwoStageConfig"]
+__all__ = ["LinearStack", "PastItems", "TwoStage", "TwoStageConfig"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -140,9 +142,20 @@ class TwoStage(Recommender):
     _penalty: Vector  # (n_items,) what exposure costs
 
     def fit(
-        self, interactions: Interactions, catalog: Catalog | None = None, *, progress: Progress = silent
+        self,
+        interactions: Interactions,
+        catalog: Catalog | None = None,
+        *,
+        progress: Progress = silent,
+        join: HistoricalJoin = join_as_of,
     ) -> Self:
-        """Learn to rank from past windows, then fit the first stage on everything; see `Recommender.fit`."""
+        """
+        Learn to rank from past windows, then fit the first stage on everything; see `Recommender.fit`.
+
+        Args:
+            interactions, catalog, progress: as there.
+            join: how the lists that the ranker learns from get what was known of their items.
+        """
         config = self.config
         rows = interactions.sorted()
         starts = self._window_starts(len(rows))
@@ -151,10 +164,11 @@ class TwoStage(Recommender):
         wanted = config.queries if len(rows) <= LARGE_ROWS else min(config.queries, LARGE_QUERIES)
         facts = ItemFacts.of(catalog)
         fixed = self._timeless_sources(rows, starts, catalog)
+        past = PastItems(join)
         rng = np.random.default_rng(config.seed)
         for start, stop in starts:
             if wanted > 0:
-                lists.append(self._lists_of(rows, start, stop, catalog, facts, fixed, wanted, rng))
+                lists.append(self._lists_of(rows, start, stop, catalog, facts, fixed, past, wanted, rng))
                 wanted -= len(lists[-1].indptr) - 1
             progress.step()
         names = PairFeatures(_score_names(config.sources)).names
@@ -309,6 +323,7 @@ class TwoStage(Recommender):
         catalog: Catalog | None,
         facts: ItemFacts,
         fixed: Mapping[str, Recommender],
+        past: "PastItems",
         wanted: int,
         rng: np.random.Generator,
     ) -> "_Lists":
@@ -316,6 +331,7 @@ class TwoStage(Recommender):
         fit = _newest_of_each(rows.take(slice(0, start)))
         items = Vocabulary.by_count(fit.positives().item_ids)
         stage = _FirstStage.fitted(fit, catalog, facts, self.config, items, fixed)
+        past.join(stage.features, int(fit.timestamps[-1]) + 1)
         histories, truth = past_queries(rows, start, stop, self.config.points, items)
         if len(histories) > wanted:
             kept = np.sort(rng.choice(len(histories), wanted, replace=False))
@@ -378,6 +394,22 @@ class LinearStack(TwoStage):
 
     def _make_ranker(self) -> PairRanker:
         return LinearRanker(ridge=self.config.ridge)
+
+
+class PastItems:
+    """What was known of items at the beginnings of windows, kept and given back by a feature store's join."""
+
+    def __init__(self, join: HistoricalJoin) -> None:
+        self._join = join
+        self._kept: dict[int, pa.Table] = {}
+
+    def join(self, features: PairFeatures, moment: int) -> None:
+        """Keep what features say of items as of a moment, and have it given back for that moment."""
+        columns = features.item_columns()
+        moments = pa.array(np.full(len(columns), moment), pa.timestamp("us", "UTC"))
+        self._kept[moment] = columns.append_column(AS_OF, moments)
+        entities = columns.select(["item_id"]).append_column(AT, moments)
+        features.take_item_columns(self._join(pa.concat_tables(self._kept.values()), entities, "item_id"))
 
 
 class _FirstStage:

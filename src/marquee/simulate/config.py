@@ -1,11 +1,12 @@
-"""The size and habits of a virtual audience."""
+"""The size and habits of a virtual audience, and how it visits an API."""
 
+import math
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 import numpy as np
 
-__all__ = ["AudienceConfig"]
+__all__ = ["AudienceConfig", "LiveConfig"]
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,43 @@ class AudienceConfig:
                 raise ValueError(f"{field.name} must be finite and not negative, not {value}")
         if not self.utc_offset_hours or not all(abs(hours) <= 14 for hours in self.utc_offset_hours):
             raise ValueError(f"utc_offset_hours must be one or more of -14 … 14, not {self.utc_offset_hours}")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveConfig:
+    """
+    How an audience visits.
+
+    Attributes:
+        users: who visit, the first of the audience, one as often as another.
+        rate: visits per second, as far as the API keeps up.
+        seconds: for how long new visits begin.
+        seed: of what visitors do; their tastes are those of the audience.
+        k: films asked for.
+        outside: affinity of a film that would be chosen as often as something else.
+        elsewhere: probability that who chooses nothing of the list watches another film.
+        rates: probability that a film watched is rated.
+        concurrency: visits under way at most.
+        in_turn: whether everybody comes once before anybody comes again; else who comes is left to chance.
+    """
+
+    users: int = 100
+    rate: float = 20.0
+    seconds: float = 30.0
+    seed: int = 0
+    k: int = 10
+    outside: float = 0.6
+    elsewhere: float = 0.5
+    rates: float = 0.3
+    concurrency: int = 32
+    in_turn: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("users", "rate", "seconds", "k", "concurrency"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+
+    @property
+    def visits(self) -> int:
+        """How many."""
+        return max(1, math.floor(self.rate * self.seconds))

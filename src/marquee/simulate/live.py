@@ -1,18 +1,16 @@
 """
 A virtual audience that visits a running API over HTTP.
 
-Each visit asks for recommendations, and the list comes on screen. The visitor chooses at most one of its
-films, by affinity and with less attention the further down it stands, against doing something else: the same
-Plackett-Luce choice as in `audience`, with an outside option. Who chooses clicks, watches and may rate; who
-does not may watch a film found elsewhere. What a visitor does with a list depends on the seed, the user, the
-number of the visit and the list alone.
+Each visit asks for recommendations, and the list comes on screen. Who chooses one of its films clicks,
+watches and may rate; who does not may watch a film found elsewhere. When films are talked about, some come
+for one of them and watch it, be it on the list or not. What a visitor does with a list depends on the seed,
+the user, the number of the visit, the list and the world of the moment alone.
 """
 
 import asyncio
 import ipaddress
-import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -25,52 +23,15 @@ import numpy as np
 import pyarrow as pa
 
 from marquee.data import Catalog
-from marquee.data.schema import Vector
 from marquee.simulate.audience import Audience
-from marquee.simulate.config import AudienceConfig
-from marquee.simulate.truth import Truth, runtime_seconds
+from marquee.simulate.config import AudienceConfig, LiveConfig
+from marquee.simulate.drift import DriftConfig, drifted
+from marquee.simulate.truth import runtime_seconds
+from marquee.simulate.world import World
 
-__all__ = ["LiveConfig", "LiveReport", "World", "check_address", "fetch_world", "play"]
+__all__ = ["LiveReport", "check_address", "fetch_world", "play"]
 
 PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class LiveConfig:
-    """
-    How an audience visits.
-
-    Attributes:
-        users: who visit, the first of the audience, each as often as any other.
-        rate: visits per second, as far as the API keeps up.
-        seconds: for how long new visits begin.
-        seed: of what visitors do; their tastes are those of the audience.
-        k: films asked for.
-        outside: affinity of a film that would be chosen as often as something else.
-        elsewhere: probability that who chooses nothing of the list watches another film.
-        rates: probability that a film watched is rated.
-        concurrency: visits under way at most.
-    """
-
-    users: int = 100
-    rate: float = 20.0
-    seconds: float = 30.0
-    seed: int = 0
-    k: int = 10
-    outside: float = 0.6
-    elsewhere: float = 0.5
-    rates: float = 0.3
-    concurrency: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("users", "rate", "seconds", "k", "concurrency"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-
-    @property
-    def visits(self) -> int:
-        """How many."""
-        return max(1, math.floor(self.rate * self.seconds))
 
 
 @dataclass(slots=True)
@@ -85,6 +46,7 @@ class LiveReport:
         errors: by status and kind of problem.
         latencies_ms: of each answer.
         elsewhere: films watched that no list had shown.
+        drifted: visits after the world had changed.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
@@ -95,6 +57,7 @@ class LiveReport:
     errors: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
     elsewhere: int = 0
+    drifted: int = 0
     seconds: float = 0.0
 
     def mean_affinity(self, bundle: str | None = None) -> float:
@@ -114,6 +77,7 @@ class LiveReport:
             "click_rate": self.clicks.total() / answers if answers else None,
             "mean_affinity": self.mean_affinity() if answers else None,
             "watched_elsewhere": self.elsewhere,
+            "drifted": self.drifted,
             "errors": dict(self.errors),
             "tiers": dict(self.tiers),
             "p50_ms": p50,
@@ -127,60 +91,6 @@ class LiveReport:
                 for bundle, count in self.answers.items()
             },
         }
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class World:
-    """
-    The truth about an audience, and what follows from it.
-
-    Attributes:
-        runtime: (n_items,) seconds, in the order of `truth.items`.
-    """
-
-    truth: Truth
-    audience: AudienceConfig
-    runtime: Vector
-
-    def affinity(self, user_id: int, item_ids: Sequence[int]) -> Vector:
-        """(n,) affinities, 0 for films that came after the audience."""
-        index = self.truth.items.index(np.asarray(item_ids, dtype=np.int64))
-        made = np.zeros(len(index), dtype=np.float32)
-        known = index >= 0
-        if known.any():
-            made[known] = self.truth.affinity([user_id], np.asarray(item_ids)[known])[0]
-        return made
-
-    def choose(self, affinity: Vector, config: LiveConfig, random: np.random.Generator) -> int | None:
-        """The place of the film chosen of a list, None for something else."""
-        truth = self.truth
-        appeal = truth.choice_sharpness * affinity - truth.position_bias * np.log1p(np.arange(len(affinity)))
-        options = np.append(appeal, truth.choice_sharpness * config.outside)
-        chosen = int((options + random.gumbel(size=len(options))).argmax())
-        return None if chosen == len(affinity) else chosen
-
-    def find_elsewhere(self, user_id: int, random: np.random.Generator) -> int:
-        """A film come across without a list: by popularity and affinity."""
-        appeal = self.truth.choice_sharpness * self.truth.affinity([user_id])[0]
-        appeal = appeal + np.log(self.truth.shelf[0].clip(1e-12))
-        return int(self.truth.items.ids[(appeal + random.gumbel(size=len(appeal))).argmax()])
-
-    def watch(
-        self, item_id: int, affinity: float, config: LiveConfig, random: np.random.Generator
-    ) -> list[dict[str, Any]]:
-        """What watching a film leaves behind, as in `audience`."""
-        index = self.truth.items.index(np.array([item_id]))[0]
-        runtime = float(self.runtime[index] if index >= 0 else np.median(self.runtime))
-        share = 1.1 / (1 + math.exp(-(4 * affinity + self.audience.watch_noise * random.standard_normal())))
-        made: list[dict[str, Any]] = [
-            {"item_id": item_id, "event": "watch", "watch_seconds": math.floor(runtime * min(share, 1.0))}
-        ]
-        rating = 4.5 + 4 * affinity + self.audience.rating_noise * random.standard_normal()
-        if random.random() < config.rates:
-            made.append(
-                {"item_id": item_id, "event": "rate", "rating": min(max(round(2 * rating) / 2, 0), 10)}
-            )
-        return made
 
 
 def check_address(url: str, *, allow_remote: bool = False) -> str:
@@ -243,23 +153,29 @@ async def fetch_world(client: httpx.AsyncClient, audience: AudienceConfig) -> Wo
     return World(Audience(catalog, popularity, audience).truth(), audience, runtime_seconds(catalog))
 
 
-async def play(client: httpx.AsyncClient, world: World, config: LiveConfig) -> LiveReport:
+async def play(
+    client: httpx.AsyncClient, world: World, config: LiveConfig, drift: DriftConfig | None = None
+) -> LiveReport:
     """
     Visit an API until all visits have ended.
 
     Args:
         client: with the address of the API as base.
         world: of `fetch_world`, for at least as many users as visit.
+        drift: how the world changes on the way.
+
+    Raises:
+        httpx.HTTPError: the API takes no new films.
     """
     report = LiveReport()
     started = perf_counter()
     free = asyncio.Semaphore(config.concurrency)
     turns = [asyncio.Lock() for _ in range(config.users)]
 
-    async def visit(number: int, who: int) -> None:
+    async def visit(now: World, number: int, who: int) -> None:
         try:
             async with turns[who]:  # nobody is in two places at once
-                await _visit(client, world, config, int(world.truth.users.ids[who]), number, report)
+                await _visit(client, now, config, int(now.truth.users.ids[who]), number, report)
         except httpx.HTTPStatusError as error:
             report.errors[_problem(error.response)] += 1
         except httpx.HTTPError as error:
@@ -267,18 +183,38 @@ async def play(client: httpx.AsyncClient, world: World, config: LiveConfig) -> L
         finally:
             free.release()
 
-    async with asyncio.TaskGroup() as visits:
-        for index, who in enumerate(_visitors(config)):
-            await asyncio.sleep(max(0.0, started + index / config.rate - perf_counter()))
-            await free.acquire()
-            visits.create_task(visit(index // config.users, who))
+    async def begin(some: Iterable[tuple[int, int]], now: World) -> None:
+        async with asyncio.TaskGroup() as visits:
+            for index, who in some:
+                await asyncio.sleep(max(0.0, started + index / config.rate - perf_counter()))
+                await free.acquire()
+                visits.create_task(visit(now, visited[who], who))
+                visited[who] += 1
+
+    visited = [0] * config.users
+    planned = list(enumerate(_visitors(config)))
+    before = len(planned) if drift is None else drift.after
+    await begin(planned[:before], world)
+    if drift is not None and before < len(planned):
+        await begin(planned[before:], await _change(client, world, drift))
+        report.drifted = len(planned) - before
     report.seconds = perf_counter() - started
     return report
 
 
+async def _change(client: httpx.AsyncClient, world: World, drift: DriftConfig) -> World:
+    changed, films = drifted(world, drift)
+    for start in range(0, len(films), PAGE):
+        answer = await client.put("/v1/items", json={"items": films[start : start + PAGE]})
+        answer.raise_for_status()
+    return changed
+
+
 def _visitors(config: LiveConfig) -> list[int]:
-    """Who comes when: in each round everybody once, in another order."""
+    """Who comes when; in turn: in each round everybody once, in another order."""
     random = np.random.default_rng(config.seed)
+    if not config.in_turn:
+        return [int(who) for who in random.integers(0, config.users, config.visits)]
     rounds = -(-config.visits // config.users)
     return [int(who) for _ in range(rounds) for who in random.permutation(config.users)][: config.visits]
 
@@ -306,17 +242,22 @@ async def _visit(
     report.affinity[bundle] += float(affinity.sum())
 
     events: list[dict[str, Any]] = [{"event": "view"}]
-    chosen = world.choose(affinity, config, random)
+    wanted = world.come_for(user_id, random)
+    if wanted is None:
+        chosen = world.choose(affinity, config, random)
+    else:
+        chosen = item_ids.index(wanted) if wanted in item_ids else None
     if chosen is not None:
         report.clicks[bundle] += 1
         events.append({"event": "click", "item_id": item_ids[chosen]})
         events += world.watch(item_ids[chosen], float(affinity[chosen]), config, random)
-    await _send(client, user_id, [{**event, "request_id": request_id} for event in events])
-    if chosen is None and random.random() < config.elsewhere:
+    sent = [{**event, "request_id": request_id} for event in world.reported(user_id, events)]
+    await _send(client, user_id, sent)
+    if chosen is None and (wanted is not None or random.random() < config.elsewhere):
         report.elsewhere += 1
-        item_id = world.find_elsewhere(user_id, random)
+        item_id = world.find_elsewhere(user_id, random) if wanted is None else wanted
         found = world.watch(item_id, float(world.affinity(user_id, [item_id])[0]), config, random)
-        await _send(client, user_id, found)
+        await _send(client, user_id, world.reported(user_id, found))
 
 
 async def _send(client: httpx.AsyncClient, user_id: int, events: Sequence[Mapping[str, Any]]) -> None:

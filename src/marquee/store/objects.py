@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -82,7 +83,9 @@ class ObjectStore:
         """The object directory of a home, with the archive where one is configured."""
         return cls(settings.paths.objects, RemoteStore.open(settings.objects))
 
-    def put(self, prefix: str, data: bytes | Path, suffix: str = "") -> ObjectRef:
+    def put(
+        self, prefix: str, data: bytes | Path, suffix: str = "", *, made_at: datetime | None = None
+    ) -> ObjectRef:
         """
         Store an object durably, whole or not at all.
 
@@ -92,6 +95,7 @@ class ObjectStore:
             prefix: readable part of the key, for example `raw/tmdb/2026/11/22`.
             data: the content, or the file that holds it (mapped, not read into memory).
             suffix: the end of the key, for example `.json`.
+            made_at: since when there is what it holds; default: now.
 
         Raises:
             ValueError: the key would leave the store or use characters other than letters, digits and
@@ -105,6 +109,8 @@ class ObjectStore:
             try:
                 with self.writing():
                     self._create(key, view, digest)
+                    if made_at is not None:
+                        os.utime(path, (made_at.timestamp(), made_at.timestamp()))
                     self._make_durable(path)
             except (BaseError, OSError) as error:
                 raise StoreError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 
 import psycopg
 from psycopg import conninfo
-from sqlalchemy import URL, Connection, Engine, create_engine, exc, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, exc, make_url
 
 from marquee.config import DatabaseSettings, Settings
 from marquee.errors import ConfigError, StoreError, StoreUnavailableError
@@ -138,6 +138,11 @@ class Database:
 
             self._async = create_async_engine(self._driver_url, **self._engine_options())
         return self._async
+
+    def connections_in_use(self) -> int:
+        """Connections of the pools that somebody has now."""
+        pools = [self.engine.pool, *([self._async.sync_engine.pool] if self._async is not None else [])]
+        return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 
     async def run(
         self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs

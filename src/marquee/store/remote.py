@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 from urllib.parse import unquote
 
 import obstore
@@ -34,6 +34,8 @@ PART_BYTES: Final = 8 << 20
 PARTS: Final = 9_000
 """Parts of one object at most; S3 takes 10,000. Larger objects have larger parts."""
 PARTS_AT_A_TIME: Final = 4
+MADE_AT: Final = "made-at"
+"""Name of the metadata that says since when there is the file of an object: it may have waited for days."""
 
 Told = Callable[[int], None]
 """Called with the bytes that were read or written since the last call; what it raises stops the transfer."""
@@ -94,7 +96,7 @@ class RemoteStore:
 
     def upload(self, key: str, path: Path, sha256: str, *, told: Told | None = None) -> bool:
         """
-        Store a file under a content-hashed key, whole or not at all.
+        Store a file under a content-hashed key, whole or not at all; its time of modification goes with it.
 
         An object of another size under this key was damaged by somebody: it is replaced.
 
@@ -110,8 +112,11 @@ class RemoteStore:
         Raises:
             StoreError: the file has another digest.
         """
-        size = path.stat().st_size
-        mode = "create"
+        found = path.stat()
+        size = found.st_size
+        made_at = datetime.fromtimestamp(found.st_mtime, UTC).isoformat()
+        attributes = None if self._directory is not None else {MADE_AT: made_at}
+        mode: Literal["create", "overwrite"] = "create"
         there = self._size(key)
         if there == size:
             return False
@@ -122,7 +127,15 @@ class RemoteStore:
         with self._translated(key):
             if size <= PART_BYTES:
                 try:
-                    obstore.put(self._store, key, b"".join(pieces), mode=mode, use_multipart=False)  # type: ignore[arg-type]
+                    content = b"".join(pieces)
+                    obstore.put(
+                        self._store,
+                        key,
+                        content,
+                        attributes=attributes,
+                        mode=mode,
+                        use_multipart=False,
+                    )
                 except AlreadyExistsError:
                     return False  # another courier was faster
             else:
@@ -131,10 +144,13 @@ class RemoteStore:
                     self._store,
                     key,
                     pieces,
+                    attributes=attributes,
                     use_multipart=True,
                     chunk_size=max(PART_BYTES, -(-size // PARTS)),
                     max_concurrency=PARTS_AT_A_TIME,
                 )
+            if self._directory is not None:
+                os.utime(self._directory / key, ns=(found.st_atime_ns, found.st_mtime_ns))
             self._make_durable(key)
         if (arrived := self._size(key)) != size:
             raise StoreError(
@@ -193,6 +209,18 @@ class RemoteStore:
     def exists(self, key: str) -> bool:
         """Whether an object is there; its content is not looked at."""
         return self._size(key) is not None
+
+    def made_at(self, key: str) -> datetime | None:
+        """When the file of an object was made, where that is known; the object itself may be younger."""
+        with self._translated(key):
+            try:
+                found = obstore.get(self._store, key, options={"head": True})
+            except FileNotFoundError:
+                return None
+        if self._directory is not None:
+            return found.meta["last_modified"]
+        said = found.attributes.get(MADE_AT)
+        return None if said is None else datetime.fromisoformat(said)
 
     def list(self, prefix: str = "") -> Iterator[RemoteObject]:
         """The objects below a prefix (whole path segments), in no order."""

@@ -37,6 +37,7 @@ from marquee.data.schema import Event
 __all__ = [
     "api_keys",
     "deployments",
+    "drift_alarms",
     "erasures",
     "experiment_looks",
     "experiments",
@@ -46,6 +47,9 @@ __all__ = [
     "item_texts",
     "items",
     "metadata",
+    "monitor_days",
+    "monitor_marks",
+    "monitor_results",
     "outbox",
     "predictions",
     "quarantine",
@@ -332,6 +336,7 @@ runs = Table(
     _moment("heartbeat_at"),
     Column("parent_id", UUID(as_uuid=True)),  # of a step: the run that it is part of
     Column("step_number", SmallInteger),
+    Column("idempotency_key", KEY_TEXT),
     _one_of("status", RUN_STATUSES),
     CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
     Index(
@@ -339,6 +344,12 @@ runs = Table(
         "pipeline",
         unique=True,
         postgresql_where=text("status IN ('queued', 'running')"),
+    ),
+    Index(
+        "runs_idempotency_key_idx",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("status NOT IN ('failed', 'cancelled')"),
     ),
     Index("runs_created_at_idx", "created_at"),
     Index("runs_parent_id_idx", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
@@ -417,4 +428,47 @@ quarantine = Table(
     Column("run_id", UUID(as_uuid=True)),
     _now("created_at"),
     UniqueConstraint("source", "digest"),
+)
+
+# Monitoring: sums over many people, never a person.
+
+monitor_days = Table(
+    "monitor_days",
+    metadata,
+    _moment("at", nullable=False),  # the beginning of the day
+    Column("name", KEY_TEXT, nullable=False),
+    Column("counts", JSONB, nullable=False),
+    PrimaryKeyConstraint("at", "name"),
+)
+
+monitor_marks = Table(
+    "monitor_marks",
+    metadata,
+    Column("name", KEY_TEXT, primary_key=True),
+    Column("value", JSONB, nullable=False),  # up to where rows are counted
+)
+
+monitor_results = Table(
+    "monitor_results",
+    metadata,
+    _identity("result_id"),
+    _moment("measured_at", nullable=False),
+    Column("seconds", REAL, nullable=False),
+    Column("values", JSONB, nullable=False),
+    Index("monitor_results_measured_at_idx", "measured_at"),
+)
+
+DRIFT_KINDS = ["taste", "new_releases", "popularity", "feed", "scores", "skew"]
+
+drift_alarms = Table(
+    "drift_alarms",
+    metadata,
+    _identity("alarm_id"),
+    Column("kind", Text, nullable=False),
+    _moment("raised_at", nullable=False),
+    _moment("resolved_at"),
+    Column("evidence", JSONB, nullable=False),
+    Column("run_id", UUID(as_uuid=True)),  # the retraining that it queued
+    _one_of("kind", DRIFT_KINDS),
+    Index("drift_alarms_open_idx", "kind", unique=True, postgresql_where=text("resolved_at IS NULL")),
 )

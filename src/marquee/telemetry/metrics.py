@@ -3,16 +3,69 @@ Every Prometheus metric of the package.
 
 Names are `marquee_<subsystem>_<what>_<unit>`; no label holds the id of a user or an item. Processes sharing a
 port share their metrics through files: `marquee.api.ops` renders them, `marquee.api.server` names the folder
-before they start. So gauges say how they are put together, and nothing is a callback. `docs/metrics.md` is
-generated from here.
+before they start. So gauges say how they are put together, and nothing is a callback. The worker has an
+endpoint of its own, and each of the two shows only what it sets. `docs/metrics.md` is generated from here.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Iterable
+from typing import Final
 
+from prometheus_client import Counter, Gauge, Histogram, Metric
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+OF_WORKER: Final = frozenset(
+    {
+        "archive",
+        "backup",
+        "data",
+        "drift",
+        "features",
+        "ingest",
+        "monitor",
+        "outbox",
+        "quality",
+        "runs",
+        "schedule",
+        "state",
+        "worker",
+    }
+)
+"""Subsystems that the worker sets; all others are the API's."""
 QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Seconds: from an answer out of memory to one that its caller has given up."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+
+def is_of_worker(name: str) -> bool:
+    """Whether the worker sets a metric of ours, and not the API."""
+    return name.split("_", 2)[1] in OF_WORKER
+
+
+def every() -> list[MetricWrapperBase]:
+    """All metrics of the package, in their order here."""
+    return [value for value in globals().values() if isinstance(value, MetricWrapperBase)]
+
+
+class Part(Collector):
+    """
+    The metrics that one kind of process sets, out of all that are declared.
+
+    What a process merely knows of would be 0 there, and say that the database is away, or that no run ever
+    succeeded.
+    """
+
+    def __init__(self, source: Collector, *, worker: bool) -> None:
+        self._source = source
+        self._worker = worker
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics of this part, and those of no package of ours."""
+        for metric in self._source.collect():
+            if not metric.name.startswith("marquee_") or is_of_worker(metric.name) is self._worker:
+                yield metric
+
 
 # Requests
 
@@ -53,6 +106,12 @@ BATCH_REQUESTS = Histogram(
 BATCH_SECONDS = Histogram(
     "marquee_engine_batch_seconds", "Time of one computation.", ["stage"], buckets=QUICK
 )
+ENGINE_WAITING = Gauge(
+    "marquee_engine_waiting_requests",
+    "Requests that wait for a computation, once a second.",
+    ["stage"],
+    multiprocess_mode="livesum",
+)
 SHADOW_AGREEMENT = Histogram(
     "marquee_shadow_agreement_ratio",
     "Share of the items shown that the shadow would have shown too.",
@@ -91,6 +150,16 @@ COMMIT_EVENTS = Histogram(
 COMMIT_SECONDS = Histogram("marquee_events_commit_seconds", "Time of one transaction.", buckets=QUICK)
 COMMIT_WAIT_SECONDS = Histogram(
     "marquee_events_commit_wait_seconds", "Time that events waited for their transaction.", buckets=QUICK
+)
+EVENTS_WAITING = Gauge(
+    "marquee_events_waiting_requests",
+    "Requests that wait for a transaction of events, once a second.",
+    multiprocess_mode="livesum",
+)
+JOURNAL_WAITING = Gauge(
+    "marquee_journal_waiting_rows",
+    "Rows that wait to be written, once a second.",
+    multiprocess_mode="livesum",
 )
 JOURNAL_ROWS = Counter("marquee_journal_rows_total", "Rows written behind answers.", ["table"])
 JOURNAL_DROPPED = Counter(
@@ -131,6 +200,11 @@ WORKER_RUN_SECONDS = Histogram(
     "Time of a run, from its start to its end.",
     ["pipeline"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+)
+SCHEDULE_INTERVAL = Gauge(
+    "marquee_schedule_interval_seconds",
+    "How often this worker queues a pipeline by itself; 0: only when told to.",
+    ["pipeline"],
 )
 INGEST_ROWS = Counter("marquee_ingest_rows_total", "Rows taken in by runs of this worker.", ["kind"])
 INGEST_QUARANTINED = Counter(
@@ -224,7 +298,11 @@ DATABASE_UP = Gauge(
     "1 while the database answers, as each process sees it.",
     multiprocess_mode="livemin",
 )
-POOL_IN_USE = Gauge("marquee_database_pool_connections", "Connections in use.", multiprocess_mode="livesum")
+POOL_IN_USE = Gauge(
+    "marquee_database_pool_connections",
+    "Pooled connections in use, once a second.",
+    multiprocess_mode="livesum",
+)
 LISTENING = Gauge(
     "marquee_listener_connected", "1 while changes are heard of at once.", multiprocess_mode="livemin"
 )

@@ -495,6 +495,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/run/monitor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Watch quality and drift
+         * @description Add up what came in, measure the answers of the last day, and look for drift.
+         *
+         *     Role: operator.
+         */
+        post: operations["run_monitor"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{run_id}": {
         parameters: {
             query?: never;
@@ -575,6 +597,50 @@ export interface paths {
         get: operations["list_runs"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/run/backfill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load old files again
+         * @description Load the raw files that came in between two moments again; what is there already adds nothing.
+         *
+         *     Role: operator.
+         */
+        post: operations["run_backfill"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/run/drill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rehearse a restore
+         * @description Restore the newest backup into a database of its own, and look whether all of it is there.
+         *
+         *     Role: operator.
+         */
+        post: operations["run_drill"];
         delete?: never;
         options?: never;
         head?: never;
@@ -899,6 +965,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/drift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drift, and the quality of answers
+         * @description What monitoring has last measured, how that came about, and the alarms it has raised.
+         *
+         *     Role: operator.
+         */
+        get: operations["get_drift"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Open alerts
+         * @description Those of Alertmanager where it is known and answers, else open alarms of drift; never an error.
+         *
+         *     Role: operator.
+         */
+        get: operations["get_alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/quarantine": {
         parameters: {
             query?: never;
@@ -1074,6 +1184,153 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AlarmBody
+         * @description Drift that was found.
+         * @example {
+         *       "alarm_id": 3,
+         *       "kind": "taste",
+         *       "raised_at": "2026-11-22T10:15:00Z",
+         *       "resolved_at": null,
+         *       "evidence": {
+         *         "feature": "genre",
+         *         "psi": 0.41,
+         *         "p_value": 0.00002,
+         *         "detail": {
+         *           "genres": {
+         *             "Horror": [
+         *               0.04,
+         *               0.31
+         *             ]
+         *           }
+         *         }
+         *       },
+         *       "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+         *     }
+         */
+        AlarmBody: {
+            /** Alarm Id */
+            alarm_id: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "taste" | "new_releases" | "popularity" | "feed" | "scores" | "skew";
+            /**
+             * Raised At
+             * Format: date-time
+             */
+            raised_at: string;
+            /**
+             * Resolved At
+             * @description Null while it lasts.
+             */
+            resolved_at: string | null;
+            /** Evidence */
+            evidence: {
+                [key: string]: unknown;
+            };
+            /**
+             * Run Id
+             * @description The run that trains anew because of it.
+             */
+            run_id: string | null;
+        };
+        /**
+         * AlertBody
+         * @description Something that somebody should look at.
+         * @example {
+         *       "alert_id": "6f1c2a4be0d97e55",
+         *       "name": "MarqueeDrift",
+         *       "severity": "warning",
+         *       "summary": "Drift: taste",
+         *       "description": "What comes in is no longer what the champion was trained on (taste).",
+         *       "since": "2026-11-22T10:15:00Z",
+         *       "runbook_url": "https://example.org/runbooks/MarqueeDrift.md",
+         *       "labels": {
+         *         "alertname": "MarqueeDrift",
+         *         "severity": "warning",
+         *         "kind": "taste"
+         *       }
+         *     }
+         */
+        AlertBody: {
+            /** Alert Id */
+            alert_id: string;
+            /** Name */
+            name: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "critical" | "warning" | "info";
+            /** Summary */
+            summary: string;
+            /** Description */
+            description: string | null;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Runbook Url
+             * @description An address of http or https, or one that begins in no host.
+             */
+            runbook_url: string | null;
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * Alerts
+         * @description Open alerts.
+         * @example {
+         *       "source": "alertmanager",
+         *       "error": null,
+         *       "total": 1,
+         *       "alerts": [
+         *         {
+         *           "alert_id": "6f1c2a4be0d97e55",
+         *           "name": "MarqueeDrift",
+         *           "severity": "warning",
+         *           "summary": "Drift: taste",
+         *           "description": "What comes in is no longer what the champion was trained on (taste).",
+         *           "since": "2026-11-22T10:15:00Z",
+         *           "runbook_url": "https://example.org/runbooks/MarqueeDrift.md",
+         *           "labels": {
+         *             "alertname": "MarqueeDrift",
+         *             "severity": "warning",
+         *             "kind": "taste"
+         *           }
+         *         }
+         *       ]
+         *     }
+         */
+        Alerts: {
+            /**
+             * Source
+             * @description Who was asked: Alertmanager, or the alarms of drift alone.
+             * @enum {string}
+             */
+            source: "alertmanager" | "drift";
+            /**
+             * Error
+             * @description Why something may be missing.
+             */
+            error: string | null;
+            /**
+             * Total
+             * @description Of all that are open; at most 200 are shown.
+             */
+            total: number;
+            /**
+             * Alerts
+             * @description The most severe first, of these the oldest.
+             */
+            alerts: components["schemas"]["AlertBody"][];
+        };
+        /**
          * Alive
          * @description The process runs.
          * @example {
@@ -1217,6 +1474,28 @@ export interface components {
         AvailableContents: {
             /** Available Contents */
             available_contents: components["schemas"]["Content"][];
+        };
+        /**
+         * BackfillRequest
+         * @description What came in between two moments; without a zone they are of UTC.
+         * @example {
+         *       "from": "2026-11-01",
+         *       "to": "2026-11-08T12:00:00+09:00"
+         *     }
+         */
+        BackfillRequest: {
+            /**
+             * From
+             * Format: date-time
+             * @description From this moment on.
+             */
+            from: string;
+            /**
+             * To
+             * Format: date-time
+             * @description Until this moment.
+             */
+            to: string;
         };
         /**
          * BatchRequest
@@ -1526,6 +1805,243 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+        };
+        /**
+         * Drift
+         * @description Drift and the quality of answers, now and before.
+         * @example {
+         *       "computed_at": "2026-11-22T10:15:00Z",
+         *       "features": [
+         *         {
+         *           "kind": "taste",
+         *           "name": "genre",
+         *           "status": "drift",
+         *           "psi": 0.41,
+         *           "p_value": 0.00002,
+         *           "effects": [
+         *             0.39,
+         *             0.33
+         *           ],
+         *           "threshold": 0.2,
+         *           "events": 1840,
+         *           "detail": {
+         *             "genres": {
+         *               "Horror": [
+         *                 0.04,
+         *                 0.31
+         *               ]
+         *             }
+         *           }
+         *         }
+         *       ],
+         *       "quality": {
+         *         "answers": 5210,
+         *         "coverage": 0.34,
+         *         "gini": 0.82,
+         *         "popularity_share": 0.47,
+         *         "novelty_bits": 9.1,
+         *         "cold_users": 0.06,
+         *         "fallback": 0.001,
+         *         "label_delay_seconds": {
+         *           "p50": 41,
+         *           "p95": 1260
+         *         },
+         *         "outcomes": {
+         *           "hit_rate": {
+         *             "champion": 0.18
+         *           }
+         *         },
+         *         "quarantine_share": 0.0002,
+         *         "newest_event_seconds": 3.4
+         *       },
+         *       "history": [
+         *         {
+         *           "at": "2026-11-22T10:15:00Z",
+         *           "effects": {
+         *             "genre": 0.39
+         *           },
+         *           "quality": {
+         *             "answers": 5210,
+         *             "coverage": 0.34,
+         *             "gini": 0.82,
+         *             "popularity_share": 0.47,
+         *             "novelty_bits": 9.1,
+         *             "cold_users": 0.06,
+         *             "fallback": 0.001,
+         *             "label_delay_seconds": {
+         *               "p50": 41,
+         *               "p95": 1260
+         *             },
+         *             "outcomes": {
+         *               "hit_rate": {
+         *                 "champion": 0.18
+         *               }
+         *             },
+         *             "quarantine_share": 0.0002,
+         *             "newest_event_seconds": 3.4
+         *           }
+         *         }
+         *       ],
+         *       "alarms": [
+         *         {
+         *           "alarm_id": 3,
+         *           "kind": "taste",
+         *           "raised_at": "2026-11-22T10:15:00Z",
+         *           "resolved_at": null,
+         *           "evidence": {
+         *             "feature": "genre",
+         *             "psi": 0.41,
+         *             "p_value": 0.00002,
+         *             "detail": {
+         *               "genres": {
+         *                 "Horror": [
+         *                   0.04,
+         *                   0.31
+         *                 ]
+         *               }
+         *             }
+         *           },
+         *           "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+         *         }
+         *       ]
+         *     }
+         */
+        Drift: {
+            /**
+             * Computed At
+             * @description Null when monitoring has never run.
+             */
+            computed_at: string | null;
+            /**
+             * Features
+             * @description Empty, too, where there is too little traffic.
+             */
+            features: components["schemas"]["DriftFeature"][];
+            quality: components["schemas"]["QualityBody"] | null;
+            /**
+             * History
+             * @description Oldest first, thinned to at most 121 points.
+             */
+            history: components["schemas"]["DriftPoint"][];
+            /**
+             * Alarms
+             * @description All that are open and the newest others, newest first.
+             */
+            alarms: components["schemas"]["AlarmBody"][];
+        };
+        /**
+         * DriftFeature
+         * @description What was compared with its reference when somebody last looked.
+         * @example {
+         *       "kind": "taste",
+         *       "name": "genre",
+         *       "status": "drift",
+         *       "psi": 0.41,
+         *       "p_value": 0.00002,
+         *       "effects": [
+         *         0.39,
+         *         0.33
+         *       ],
+         *       "threshold": 0.2,
+         *       "events": 1840,
+         *       "detail": {
+         *         "genres": {
+         *           "Horror": [
+         *             0.04,
+         *             0.31
+         *           ]
+         *         }
+         *       }
+         *     }
+         */
+        DriftFeature: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "taste" | "new_releases" | "popularity" | "feed" | "scores" | "skew";
+            /** Name */
+            name: string;
+            /**
+             * Status
+             * @description `drift`: both windows show it; `shifted`: one does; `unknown`: too little to say.
+             * @enum {string}
+             */
+            status: "drift" | "shifted" | "stable" | "unknown";
+            /**
+             * Psi
+             * @description Population stability index of the newest window.
+             */
+            psi: number | null;
+            /**
+             * P Value
+             * @description Probability of such a difference by chance.
+             */
+            p_value: number | null;
+            /**
+             * Effects
+             * @description Of the newest window and the one before, in the measure of `threshold`: the PSI beyond what chance makes of it, or what docs/monitoring.md says of the kind.
+             */
+            effects: number[];
+            /**
+             * Threshold
+             * @description Effect from which it matters.
+             */
+            threshold: number;
+            /**
+             * Events
+             * @description Events of the newest window.
+             */
+            events: number | null;
+            /** Detail */
+            detail: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * DriftPoint
+         * @description What was measured at a moment.
+         * @example {
+         *       "at": "2026-11-22T10:15:00Z",
+         *       "effects": {
+         *         "genre": 0.39
+         *       },
+         *       "quality": {
+         *         "answers": 5210,
+         *         "coverage": 0.34,
+         *         "gini": 0.82,
+         *         "popularity_share": 0.47,
+         *         "novelty_bits": 9.1,
+         *         "cold_users": 0.06,
+         *         "fallback": 0.001,
+         *         "label_delay_seconds": {
+         *           "p50": 41,
+         *           "p95": 1260
+         *         },
+         *         "outcomes": {
+         *           "hit_rate": {
+         *             "champion": 0.18
+         *           }
+         *         },
+         *         "quarantine_share": 0.0002,
+         *         "newest_event_seconds": 3.4
+         *       }
+         *     }
+         */
+        DriftPoint: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Effects
+             * @description Feature → effect of its newest window.
+             */
+            effects: {
+                [key: string]: number;
+            };
+            quality: components["schemas"]["QualityBody"];
         };
         /**
          * EditorialChoice
@@ -3423,6 +3939,63 @@ export interface components {
             report: {
                 [key: string]: unknown;
             } | null;
+        };
+        /**
+         * QualityBody
+         * @description The answers of a day (docs/monitoring.md); null is what cannot be told.
+         * @example {
+         *       "answers": 5210,
+         *       "coverage": 0.34,
+         *       "gini": 0.82,
+         *       "popularity_share": 0.47,
+         *       "novelty_bits": 9.1,
+         *       "cold_users": 0.06,
+         *       "fallback": 0.001,
+         *       "label_delay_seconds": {
+         *         "p50": 41,
+         *         "p95": 1260
+         *       },
+         *       "outcomes": {
+         *         "hit_rate": {
+         *           "champion": 0.18
+         *         }
+         *       },
+         *       "quarantine_share": 0.0002,
+         *       "newest_event_seconds": 3.4
+         *     }
+         */
+        QualityBody: {
+            /** Answers */
+            answers: number;
+            /** Coverage */
+            coverage: number | null;
+            /** Gini */
+            gini: number | null;
+            /** Popularity Share */
+            popularity_share: number | null;
+            /** Novelty Bits */
+            novelty_bits: number | null;
+            /** Cold Users */
+            cold_users: number | null;
+            /** Fallback */
+            fallback: number | null;
+            /** Label Delay Seconds */
+            label_delay_seconds: {
+                [key: string]: number | null;
+            };
+            /**
+             * Outcomes
+             * @description Metric → arm → value.
+             */
+            outcomes: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+            /** Quarantine Share */
+            quarantine_share: number | null;
+            /** Newest Event Seconds */
+            newest_event_seconds: number | null;
         };
         /**
          * QuarantinePage
@@ -6780,7 +7353,10 @@ export interface operations {
                 /** @description Answer when the run has finished; `false`: at once, with its id. */
                 wait?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6805,6 +7381,8 @@ export interface operations {
                 headers: {
                     /** @description Where to look at it. */
                     Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6889,7 +7467,10 @@ export interface operations {
                 /** @description Answer when the run has finished; `false`: at once, with its id. */
                 wait?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6923,6 +7504,8 @@ export interface operations {
                 headers: {
                     /** @description Where to look at it. */
                     Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7016,7 +7599,10 @@ export interface operations {
                 /** @description Answer when the run has finished; `false`: at once, with its id. */
                 wait?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7041,6 +7627,8 @@ export interface operations {
                 headers: {
                     /** @description Where to look at it. */
                     Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7125,7 +7713,10 @@ export interface operations {
                 /** @description Answer when the run has finished; `false`: at once, with its id. */
                 wait?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7160,6 +7751,8 @@ export interface operations {
                 headers: {
                     /** @description Where to look at it. */
                     Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7253,7 +7846,10 @@ export interface operations {
                 /** @description Answer when the run has finished; `false`: at once, with its id. */
                 wait?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7278,6 +7874,122 @@ export interface operations {
                 headers: {
                     /** @description Where to look at it. */
                     Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11",
+                     *       "status": "queued",
+                     *       "location": "/v1/runs/0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunAccepted"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Already running */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Run failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_monitor: {
+        parameters: {
+            query?: {
+                /** @description Answer when the run has finished; `false`: at once, with its id. */
+                wait?: boolean;
+            };
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "result": "train finished"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunResult"];
+                };
+            };
+            /** @description Queued, or still running after the longest wait */
+            202: {
+                headers: {
+                    /** @description Where to look at it. */
+                    Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -7728,6 +8440,253 @@ export interface operations {
             };
         };
     };
+    run_backfill: {
+        parameters: {
+            query?: {
+                /** @description Answer when the run has finished; `false`: at once, with its id. */
+                wait?: boolean;
+            };
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "from": "2026-11-01",
+                 *       "to": "2026-11-08T12:00:00+09:00"
+                 *     }
+                 */
+                "application/json": components["schemas"]["BackfillRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "result": "train finished"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunResult"];
+                };
+            };
+            /** @description Queued, or still running after the longest wait */
+            202: {
+                headers: {
+                    /** @description Where to look at it. */
+                    Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11",
+                     *       "status": "queued",
+                     *       "location": "/v1/runs/0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunAccepted"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Already running */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Run failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_drill: {
+        parameters: {
+            query?: {
+                /** @description Answer when the run has finished; `false`: at once, with its id. */
+                wait?: boolean;
+            };
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "result": "train finished"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunResult"];
+                };
+            };
+            /** @description Queued, or still running after the longest wait */
+            202: {
+                headers: {
+                    /** @description Where to look at it. */
+                    Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11",
+                     *       "status": "queued",
+                     *       "location": "/v1/runs/0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunAccepted"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Already running */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Run failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_models: {
         parameters: {
             query?: {
@@ -7827,7 +8786,10 @@ export interface operations {
                 /** @description Answer when the run has finished; `false`: at once, with its id. */
                 wait?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Whoever sends it again gets the run that it stands for, not a second one, unless that run failed or was cancelled. */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7870,6 +8832,8 @@ export interface operations {
                 headers: {
                     /** @description Where to look at it. */
                     Location?: string;
+                    /** @description It was asked for before. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -9512,6 +10476,251 @@ export interface operations {
                 };
             };
             /** @description Store unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_drift: {
+        parameters: {
+            query?: {
+                /** @description How far back the history goes. */
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "computed_at": "2026-11-22T10:15:00Z",
+                     *       "features": [
+                     *         {
+                     *           "kind": "taste",
+                     *           "name": "genre",
+                     *           "status": "drift",
+                     *           "psi": 0.41,
+                     *           "p_value": 0.00002,
+                     *           "effects": [
+                     *             0.39,
+                     *             0.33
+                     *           ],
+                     *           "threshold": 0.2,
+                     *           "events": 1840,
+                     *           "detail": {
+                     *             "genres": {
+                     *               "Horror": [
+                     *                 0.04,
+                     *                 0.31
+                     *               ]
+                     *             }
+                     *           }
+                     *         }
+                     *       ],
+                     *       "quality": {
+                     *         "answers": 5210,
+                     *         "coverage": 0.34,
+                     *         "gini": 0.82,
+                     *         "popularity_share": 0.47,
+                     *         "novelty_bits": 9.1,
+                     *         "cold_users": 0.06,
+                     *         "fallback": 0.001,
+                     *         "label_delay_seconds": {
+                     *           "p50": 41,
+                     *           "p95": 1260
+                     *         },
+                     *         "outcomes": {
+                     *           "hit_rate": {
+                     *             "champion": 0.18
+                     *           }
+                     *         },
+                     *         "quarantine_share": 0.0002,
+                     *         "newest_event_seconds": 3.4
+                     *       },
+                     *       "history": [
+                     *         {
+                     *           "at": "2026-11-22T10:15:00Z",
+                     *           "effects": {
+                     *             "genre": 0.39
+                     *           },
+                     *           "quality": {
+                     *             "answers": 5210,
+                     *             "coverage": 0.34,
+                     *             "gini": 0.82,
+                     *             "popularity_share": 0.47,
+                     *             "novelty_bits": 9.1,
+                     *             "cold_users": 0.06,
+                     *             "fallback": 0.001,
+                     *             "label_delay_seconds": {
+                     *               "p50": 41,
+                     *               "p95": 1260
+                     *             },
+                     *             "outcomes": {
+                     *               "hit_rate": {
+                     *                 "champion": 0.18
+                     *               }
+                     *             },
+                     *             "quarantine_share": 0.0002,
+                     *             "newest_event_seconds": 3.4
+                     *           }
+                     *         }
+                     *       ],
+                     *       "alarms": [
+                     *         {
+                     *           "alarm_id": 3,
+                     *           "kind": "taste",
+                     *           "raised_at": "2026-11-22T10:15:00Z",
+                     *           "resolved_at": null,
+                     *           "evidence": {
+                     *             "feature": "genre",
+                     *             "psi": 0.41,
+                     *             "p_value": 0.00002,
+                     *             "detail": {
+                     *               "genres": {
+                     *                 "Horror": [
+                     *                   0.04,
+                     *                   0.31
+                     *                 ]
+                     *               }
+                     *             }
+                     *           },
+                     *           "run_id": "0b0f8a5e-6f0e-4b9a-8f57-3d8a0c3d8f11"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Drift"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_alerts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "source": "alertmanager",
+                     *       "error": null,
+                     *       "total": 1,
+                     *       "alerts": [
+                     *         {
+                     *           "alert_id": "6f1c2a4be0d97e55",
+                     *           "name": "MarqueeDrift",
+                     *           "severity": "warning",
+                     *           "summary": "Drift: taste",
+                     *           "description": "What comes in is no longer what the champion was trained on (taste).",
+                     *           "since": "2026-11-22T10:15:00Z",
+                     *           "runbook_url": "https://example.org/runbooks/MarqueeDrift.md",
+                     *           "labels": {
+                     *             "alertname": "MarqueeDrift",
+                     *             "severity": "warning",
+                     *             "kind": "taste"
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Alerts"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;

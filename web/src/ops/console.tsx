@@ -10,6 +10,9 @@ import { Layout } from "./layout/layout";
 import { PageSkeleton } from "./parts/page";
 
 const Overview = lazy(async () => ({ default: (await import("./overview/overview")).Overview }));
+const MonitoringPage = lazy(async () => ({
+  default: (await import("./monitoring/monitoring-page")).MonitoringPage,
+}));
 const Runs = lazy(async () => ({ default: (await import("./runs/runs")).Runs }));
 const RunPage = lazy(async () => ({ default: (await import("./runs/run-page")).RunPage }));
 const DataPage = lazy(async () => ({ default: (await import("./data/data-page")).DataPage }));
@@ -33,6 +36,7 @@ export function Console() {
         <Suspense fallback={<PageSkeleton />}>
           <Routes>
             <Route index element={<Overview />} />
+            <Route path="monitoring" element={<MonitoringPage />} />
             <Route path="runs" element={<Runs />} />
             <Route path="runs/:runId" element={<RunPage />} />
             <Route path="data" element={<DataPage />} />

@@ -3,6 +3,8 @@ export const opsKeys = {
   all: ["ops"] as const,
   session: ["ops", "session"] as const,
   overview: ["ops", "overview"] as const,
+  alerts: ["ops", "alerts"] as const,
+  drift: (days: number) => ["ops", "drift", days] as const,
   runs: ["ops", "runs"] as const,
   runList: (pipeline: string) => ["ops", "runs", "list", pipeline] as const,
   run: (runId: string) => ["ops", "runs", "one", runId] as const,

@@ -3,6 +3,7 @@ import catalogueEn from "../locales/en/ops-catalogue.json";
 import dataEn from "../locales/en/ops-data.json";
 import experimentsEn from "../locales/en/ops-experiments.json";
 import modelsEn from "../locales/en/ops-models.json";
+import monitoringEn from "../locales/en/ops-monitoring.json";
 import overviewEn from "../locales/en/ops-overview.json";
 import peopleEn from "../locales/en/ops-people.json";
 import runsEn from "../locales/en/ops-runs.json";
@@ -11,6 +12,7 @@ import catalogueKo from "../locales/ko/ops-catalogue.json";
 import dataKo from "../locales/ko/ops-data.json";
 import experimentsKo from "../locales/ko/ops-experiments.json";
 import modelsKo from "../locales/ko/ops-models.json";
+import monitoringKo from "../locales/ko/ops-monitoring.json";
 import overviewKo from "../locales/ko/ops-overview.json";
 import peopleKo from "../locales/ko/ops-people.json";
 import runsKo from "../locales/ko/ops-runs.json";
@@ -20,6 +22,7 @@ export const words = {
   en: {
     ...shellEn,
     overview: overviewEn,
+    monitoring: monitoringEn,
     runs: runsEn,
     data: dataEn,
     catalogue: catalogueEn,
@@ -30,6 +33,7 @@ export const words = {
   ko: {
     ...shellKo,
     overview: overviewKo,
+    monitoring: monitoringKo,
     runs: runsKo,
     data: dataKo,
     catalogue: catalogueKo,

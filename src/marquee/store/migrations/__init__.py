@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "alembic_config", "downgrade", "upgrade"]
 
-HEAD: Final = "0003"
+HEAD: Final = "0005"
 """The newest revision, known without importing Alembic: opening a database that is at head stays fast."""
 
 

@@ -33,6 +33,8 @@ __all__ = [
     "apply",
     "delete_rows",
     "hashes_in",
+    "hashes_of",
+    "known",
     "mark",
     "note",
     "refuse_erased",
@@ -117,6 +119,19 @@ def note(connection: Connection, user_id: int, folder: Path) -> bytes:
     """What to keep beside the backups of a user who was marked, for who restores one of before."""
     key = _key(connection, folder)
     return "\n".join(_hash(key, name).hex() for name in (KEY_CHECK, _name(user_id))).encode()
+
+
+def hashes_of(connection: Connection, user_ids: Iterable[int], folder: Path) -> dict[int, str]:
+    """Users → their hashes, hexadecimal: a name for who is not to be named."""
+    key = _key(connection, folder)
+    return {user_id: _hash(key, _name(user_id)).hex() for user_id in user_ids}
+
+
+def known(connection: Connection) -> list[bytes]:
+    """All hashes of a database, to be applied to another; none where there is no such table yet."""
+    if connection.execute(select(func.to_regclass(erasures.name))).scalar_one() is None:
+        return []
+    return list(connection.execute(select(erasures.c.user_hash)).scalars())
 
 
 def hashes_in(note: bytes) -> list[bytes]:

@@ -24,6 +24,7 @@ __all__ = [
     "get",
     "heartbeat",
     "hold",
+    "of_key",
     "recent",
     "stale",
     "start",
@@ -45,6 +46,7 @@ class Run:
         progress: 0–1, None where unknown.
         attempts: how often it was started; more than one after a crash.
         parent_id, step_number: the run that this is a step of, and its place there; None of a whole run.
+        idempotency_key: by which who asked for it finds it again.
     """
 
     run_id: UUID
@@ -62,6 +64,7 @@ class Run:
     heartbeat_at: datetime | None
     parent_id: UUID | None = None
     step_number: int | None = None
+    idempotency_key: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -77,15 +80,18 @@ def create(
     run_id: UUID | None = None,
     parent_id: UUID | None = None,
     step_number: int | None = None,
+    idempotency_key: str | None = None,
 ) -> Run:
     """
     Queue a run.
 
     Args:
         parent_id, step_number: of a step of another run.
+        idempotency_key: of whoever asks for it.
 
     Raises:
-        ConflictError: a run of the same pipeline is unfinished; it carries that run's id.
+        ConflictError: a run of the same pipeline is unfinished, or one of the same key has not failed; it
+            carries that run's id.
     """
     statement = (
         upsert(runs)
@@ -95,21 +101,32 @@ def create(
             parameters=dict(parameters or {}),
             parent_id=parent_id,
             step_number=step_number,
+            idempotency_key=idempotency_key,
         )
-        .on_conflict_do_nothing(index_elements=["pipeline"], index_where=runs.c.status.in_(UNFINISHED))
+        .on_conflict_do_nothing()
         .returning(*runs.c)
     )
     while True:
         row = connection.execute(statement).one_or_none()
         if row is not None:
             return Run(**row._mapping)
-        other = unfinished(connection, pipeline)
+        other = unfinished(connection, pipeline) or of_key(connection, idempotency_key)
         if other is not None:  # else it finished between the two statements: try again
             raise ConflictError(
                 f"The pipeline {pipeline!r} already runs.",
                 run_id=str(other.run_id),
                 fix=f"Wait for the run {other.run_id}, or cancel it.",
             )
+
+
+def of_key(connection: Connection, idempotency_key: str | None) -> Run | None:
+    """The run that was asked for with a key, unless it failed or was cancelled: then another may be."""
+    row = connection.execute(
+        select(runs).where(
+            runs.c.idempotency_key == idempotency_key, runs.c.status.not_in(("failed", "cancelled"))
+        )
+    ).one_or_none()
+    return None if row is None else Run(**row._mapping)
 
 
 def start(connection: Connection, run_id: UUID) -> Run:

@@ -1,4 +1,5 @@
 import type { Series } from "../charts/series";
+import { shortVersion } from "../parts/format";
 import type { Schemas } from "../types";
 
 export function seriesOf({ arm, points }: Schemas["OutcomeSeries"], name: string): Series {
@@ -15,4 +16,9 @@ export function commonRange(series: readonly Schemas["OutcomeSeries"][]): [numbe
   const most = Math.max(0.01, ...ends);
   const step = 10 ** Math.floor(Math.log10(most)) / 2;
   return [0, Math.min(1, Math.ceil(most / step) * step)];
+}
+
+/** Arms are named after versions where nobody named them. */
+export function armName(arm: string): string {
+  return /^\d{8}T/.test(arm) ? shortVersion(arm) : arm;
 }

@@ -7,12 +7,12 @@ import { EmptyState } from "../../components/states";
 import { Chart } from "../charts/chart";
 import { opsKeys } from "../keys";
 import { Select } from "../parts/field";
-import { shortVersion, useOpsFormat } from "../parts/format";
+import { useOpsFormat } from "../parts/format";
 import { Loaded } from "../parts/loaded";
 import { Section } from "../parts/page";
 import type { Schemas } from "../types";
 import styles from "./outcomes.module.css";
-import { commonRange, seriesOf } from "./outcome-series";
+import { armName, commonRange, seriesOf } from "./outcome-series";
 
 const HOURS = ["6", "24", "72", "168"] as const;
 
@@ -88,9 +88,4 @@ function Multiples({ series }: { series: Schemas["OutcomeSeries"][] }) {
       </div>
     );
   });
-}
-
-/** Arms are named after versions where nobody named them. */
-function armName(arm: string): string {
-  return /^\d{8}T/.test(arm) ? shortVersion(arm) : arm;
 }

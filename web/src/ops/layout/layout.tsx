@@ -8,6 +8,7 @@ import {
   LayoutDashboard,
   LogOut,
   Menu,
+  Radar,
   Users,
 } from "lucide-react";
 import { useId, useState, type ReactNode } from "react";
@@ -20,6 +21,7 @@ import styles from "./layout.module.css";
 
 const PAGES = [
   { to: "/ops", name: "overview", Icon: LayoutDashboard },
+  { to: "/ops/monitoring", name: "monitoring", Icon: Radar },
   { to: "/ops/runs", name: "runs", Icon: Activity },
   { to: "/ops/data", name: "data", Icon: Database },
   { to: "/ops/catalogue", name: "catalogue", Icon: Clapperboard },

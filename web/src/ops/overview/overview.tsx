@@ -10,6 +10,7 @@ import { shortVersion, useOpsFormat } from "../parts/format";
 import { Loaded } from "../parts/loaded";
 import { Columns, OpsPage, Section } from "../parts/page";
 import type { Schemas } from "../types";
+import { OpenAlerts } from "./open-alerts";
 import styles from "./overview.module.css";
 
 const REFRESH_MS = 5_000;
@@ -35,6 +36,7 @@ export function Overview() {
         ) : null
       }
     >
+      <OpenAlerts />
       <Loaded query={overview} height="40rem">
         {(data) => <Now data={data} />}
       </Loaded>

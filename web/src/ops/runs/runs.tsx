@@ -16,7 +16,17 @@ import { StartRun } from "./start-run";
 import { StepsPicture } from "./steps-picture";
 import { RUN_TONES, usePipelineName } from "./words";
 
-const PIPELINES = ["", "pipeline", "prepare", "train", "promote", "infer", "backup", "forget"] as const;
+const PIPELINES = [
+  "",
+  "pipeline",
+  "prepare",
+  "train",
+  "promote",
+  "infer",
+  "backup",
+  "monitor",
+  "forget",
+] as const;
 
 export function Runs() {
   const { t } = useTranslation("ops");

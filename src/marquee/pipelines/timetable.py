@@ -1,0 +1,191 @@
+"""
+The whole pipeline at set times, on one machine without an orchestrator.
+
+Each step is a job that waits for its run and then queues the job of the next step; a step that fails is
+tried again five times with growing pauses, as the DAG of Airflow does. A run is found again by its
+idempotency key, so a process that dies between any two lines begins nothing twice.
+"""
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import croniter
+import procrastinate
+import psycopg
+from procrastinate.exceptions import ConnectorException
+
+from marquee.config import Settings
+from marquee.errors import ConfigError, ConflictError, StoreError
+from marquee.jobs import STEPS, Queue, requeue_stalled, worker_app
+from marquee.store.postgres import Database
+from marquee.store.repositories import runs
+from marquee.telemetry import get_logger
+
+__all__ = ["ATTEMPTS", "Step", "next_time", "run_timetable", "steps_of"]
+
+ATTEMPTS: Final = 6
+"""One, and five more."""
+QUEUE: Final = "timetable"
+TICK: Final = "timetable.tick"
+STEP: Final = "timetable.step"
+POLL_SECONDS: Final = 1.0
+RECONNECT_SECONDS: Final = 2.0
+LATE_SECONDS: Final = 3600.0
+"""A time that passed while nobody was there is made up for within this."""
+SILENT_SECONDS: Final = 30.0
+
+Step = tuple[str, dict[str, Any]]
+
+
+class _StepFailedError(Exception):
+    """A step has not succeeded; it is tried again."""
+
+
+def steps_of(settings: Settings) -> Sequence[Step]:
+    """Pipelines and their parameters, in their order; a backup only where there is an archive."""
+    given: Mapping[str, dict[str, Any]] = {"train": {"model": settings.schedule.model}}
+    steps = [(name, given.get(name, {})) for name in STEPS["pipeline"]]
+    return steps if settings.objects.url is None else [*steps, ("backup", {})]
+
+
+def next_time(settings: Settings, after: datetime) -> datetime:
+    """
+    When the pipeline is due next.
+
+    Raises:
+        ConfigError: the setting is no cron expression, or the zone is unknown.
+    """
+    local = after.astimezone(_zone(settings))
+    try:
+        found: datetime = croniter.croniter(settings.schedule.cron, local).get_next(datetime)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(
+            f"MARQUEE_SCHEDULE__CRON is no cron expression: {error}.",
+            fix="Write for example `0 0 * * *`: every day at midnight.",
+        ) from None
+    return found
+
+
+async def run_timetable(
+    settings: Settings, stop: asyncio.Event | None = None, *, pause_seconds: int = 4
+) -> None:
+    """
+    Run the pipeline whenever it is due, until the process is asked to stop; a worker must run beside it.
+
+    Args:
+        stop: default: set by SIGTERM and Ctrl-C.
+        pause_seconds: base of the pauses before another try, which are its powers.
+    """
+    if stop is None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    next_time(settings, datetime.now().astimezone())  # a wrong setting ends the start
+    log = get_logger()
+    database = await asyncio.to_thread(Database.open, settings)
+    try:
+        await asyncio.to_thread(Queue.open, database)
+        while not stop.is_set():
+            app = worker_app(database)
+            app.periodic_defaults = {"max_delay": LATE_SECONDS}
+            _register(app, settings, database, pause_seconds)
+            try:
+                async with app.open_async():
+                    log.info("timetable.started", next=next_time(settings, datetime.now().astimezone()))
+                    await _work(app, stop)
+            except (ConnectorException, psycopg.Error) as error:
+                log.warning("timetable.database_unavailable", error=str(error.__cause__ or error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RECONNECT_SECONDS)
+        log.info("timetable.stopped")
+    finally:
+        await database.aclose()
+
+
+def _register(app: procrastinate.App, settings: Settings, database: Database, pause_seconds: int) -> None:
+    steps = steps_of(settings)
+    again = procrastinate.RetryStrategy(
+        max_attempts=ATTEMPTS, exponential_wait=pause_seconds, retry_exceptions=[_StepFailedError, StoreError]
+    )
+
+    # Every minute, since procrastinate knows UTC only: the zone decides whether this is one of the times.
+    @app.periodic(cron="* * * * *", periodic_id=TICK)
+    @app.task(name=TICK, queue=QUEUE, pass_context=False)
+    async def tick(timestamp: int) -> None:
+        local = datetime.fromtimestamp(timestamp, _zone(settings))
+        if croniter.croniter.match(settings.schedule.cron, local):
+            get_logger().info("timetable.due", at=local)
+            await step.configure(lock=QUEUE).defer_async(due=timestamp, number=0)
+
+    @app.task(name=STEP, queue=QUEUE, retry=again)
+    async def step(due: int, number: int) -> None:
+        pipeline, parameters = steps[number]
+        await _carry_out(database, pipeline, parameters, f"timetable/{due}/{pipeline}")
+        if number + 1 < len(steps):
+            await step.configure(lock=QUEUE).defer_async(due=due, number=number + 1)
+        else:
+            get_logger().info("timetable.done", at=datetime.fromtimestamp(due, _zone(settings)))
+
+
+async def _carry_out(database: Database, pipeline: str, parameters: Mapping[str, Any], key: str) -> None:
+    """Have a worker run a pipeline, and wait for its end."""
+    try:
+        run, _ = await database.run(Queue().submit_once, pipeline, parameters, key)
+    except ConflictError as error:
+        raise _StepFailedError(str(error)) from error
+    while not run.finished:
+        await asyncio.sleep(POLL_SECONDS)
+        run = await database.run(runs.get, run.run_id)
+    said = {"pipeline": pipeline, "run_id": str(run.run_id), "status": run.status}
+    if run.status != "succeeded":
+        get_logger().error("timetable.step_failed", **said, error=run.error)
+        raise _StepFailedError(f"The run {run.run_id} of {pipeline!r} {run.status}: {run.error}")
+    refused = {name: run.counts[name] for name in ("verdict", "reasons") if name in run.counts}
+    get_logger().info("timetable.step_done", **said, **refused)
+
+
+async def _work(app: procrastinate.App, stop: asyncio.Event) -> None:
+    tasks = [
+        asyncio.create_task(
+            app.run_worker_async(
+                queues=[QUEUE],
+                concurrency=2,  # the minute's look and the step under way
+                install_signal_handlers=False,
+                fetch_job_polling_interval=POLL_SECONDS,
+                shutdown_graceful_timeout=POLL_SECONDS,
+                update_heartbeat_interval=SILENT_SECONDS / 5,
+                stalled_worker_timeout=SILENT_SECONDS,
+                delete_jobs="always",
+            )
+        ),
+        asyncio.create_task(_rescue(app)),
+        asyncio.create_task(stop.wait()),
+    ]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _rescue(app: procrastinate.App) -> None:
+    """A step whose process died is taken up again."""
+    while True:
+        await requeue_stalled(app, silent_seconds=SILENT_SECONDS)
+        await asyncio.sleep(SILENT_SECONDS / 5)
+
+
+def _zone(settings: Settings) -> ZoneInfo:
+    try:
+        return ZoneInfo(settings.schedule.zone)
+    except (KeyError, OSError, ValueError):
+        raise ConfigError(
+            f"MARQUEE_SCHEDULE__ZONE is no time zone: {settings.schedule.zone!r}.",
+            fix="Write a name of the IANA database, such as Asia/Seoul.",
+        ) from None
