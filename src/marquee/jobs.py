@@ -347,9 +347,11 @@ def worker_app(database: Database) -> "procrastinate.App":
     return procrastinate.App(connector=connector)
 
 
-async def requeue_stalled(app: "procrastinate.App", *, silent_seconds: float) -> Sequence[str]:
+async def requeue_stalled(
+    app: "procrastinate.App", *, silent_seconds: float, queue: str = QUEUE_NAME
+) -> Sequence[str]:
     """
-    Put the jobs of workers that went silent back in the queue.
+    Put the jobs of workers that went silent back in their queue.
 
     Returns:
         The ids of their runs.
@@ -357,7 +359,8 @@ async def requeue_stalled(app: "procrastinate.App", *, silent_seconds: float) ->
     from procrastinate import exceptions
 
     found = []
-    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=silent_seconds):
+    stalled = await app.job_manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=silent_seconds)
+    for job in stalled:
         try:
             await app.job_manager.retry_job(job)
         except exceptions.ConnectorException:

@@ -140,7 +140,10 @@ def test_up_shows_every_target_up_and_alerts_loaded_and_ctrl_c_leaves_nothing(
     url = f"http://127.0.0.1:{environment['MARQUEE_OPS__PROMETHEUS_PORT']}"
     with running(environment, "serve") as api, running(environment, "worker") as worker:
         with running(environment, "ops", "up") as up:
-            assert "alerts loaded" in up.until_greeted()
+            said = up.until_greeted()
+            assert "alerts loaded" in said
+            port = environment["MARQUEE_OPS__ALERTMANAGER_PORT"]
+            assert f"MARQUEE_SITE__ALERTMANAGER_URL=http://127.0.0.1:{port}" in said
 
             def well() -> bool:
                 assert api.process.poll() is None, api.said()
@@ -201,6 +204,7 @@ def test_rendered_configuration_is_accepted_and_names_the_hosts(
     for name, value in {
         **hosts,
         "site": "https://films.example.org",
+        "runbooks": "https://wiki.example.org/alerts",
         "slack_errors_channel": "#films-down",
         "slack_errors_url_file": "/run/secrets/slack",
         "mail_to": "night@example.org",
@@ -224,6 +228,12 @@ def test_rendered_configuration_is_accepted_and_names_the_hosts(
     assert targets("marquee-worker")[0]["targets"] == ["10.0.0.11:8001"]
     assert [target["targets"] for target in targets("node")] == [[f"{host}:9100"] for host in hosts.values()]
     assert targets("site")[0]["labels"]["__exporter__"] == "10.0.0.13:9115"
+    labels = yaml.safe_load((tmp_path / "prometheus/prometheus.yml").read_text())["global"]["external_labels"]
+    assert labels["runbooks"] == "https://wiki.example.org/alerts"
+    of_logs = yaml.safe_load((tmp_path / "loki/rules/fake/logs.yml").read_text())["groups"][0]["rules"]
+    assert [rule["annotations"]["runbook_url"] for rule in of_logs] == [
+        f"https://wiki.example.org/alerts/{rule['alert']}.md" for rule in of_logs
+    ]
     text = (tmp_path / "alertmanager/alertmanager.yml").read_text()
     for said in ("#films-down", "#marquee-warnings", "/run/secrets/slack", "night@example.org"):
         assert said in text

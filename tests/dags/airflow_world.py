@@ -43,6 +43,16 @@ def until(holds: Callable[[], bool], explain: Callable[[], object]) -> None:
         time.sleep(0.2)
 
 
+def processes() -> dict[Path, tuple[str, str, str]]:
+    """State, parent and session of each process, by its folder of /proc."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent, _, session = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:4]
+            found[entry] = (state, parent, session)
+    return found
+
+
 class Handler(BaseHTTPRequestHandler):
     """Reads a request whole and answers through `answer`."""
 
@@ -167,6 +177,9 @@ class World:
             lambda: self.said("airflow"),
         )
         assert self.processes["airflow"].poll() is None, self.said("airflow")
+        begun = str(self.processes["airflow"].pid)
+        # By their sessions: what renames itself for `ps`, as Airflow does, overwrites its environment.
+        self.airflow_sessions = {session for _, parent, session in processes().values() if parent == begun}
         self.password = json.loads((self.home / "airflow/passwords.json").read_text())["admin"]
         self.airflow = httpx.Client(
             base_url=f"http://127.0.0.1:{self.airflow_port}", timeout=60, trust_env=False
@@ -182,8 +195,9 @@ class World:
         found: list[dict[str, Any]] = answer.raise_for_status().json()["dag_runs"]
         return found
 
-    def trigger(self) -> str:
-        answer = self.airflow.post(f"/api/v2/dags/{DAG}/dagRuns", json={"logical_date": None})
+    def trigger(self, dag_id: str = DAG, **conf: str) -> str:
+        wanted = {"logical_date": None, "conf": conf}
+        answer = self.airflow.post(f"/api/v2/dags/{dag_id}/dagRuns", json=wanted)
         return str(answer.raise_for_status().json()["dag_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
@@ -223,15 +237,32 @@ class World:
         folder = self.home / f"airflow/logs/dag_id={DAG}/run_id={run_id}/task_id={task_id}"
         return "".join(path.read_text() for path in sorted(folder.glob("*.log*")))
 
-    def airflow_processes(self) -> list[str]:
-        """The commands of all that runs on Airflow's home."""
-        marker = f"AIRFLOW_HOME={self.home}/airflow".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if marker in entry.joinpath("environ").read_bytes().split(b"\0"):
-                    found.append(entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode())
+    def airflow_processes(self) -> dict[Path, str]:
+        """The commands of all that `run_airflow.py` has begun, by their folders of /proc."""
+        found = {}
+        for entry, (state, _, session) in processes().items():
+            if session in self.airflow_sessions and state != "Z":
+                with suppress(OSError):
+                    found[entry] = entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
+
+    def airflow_listens_at(self) -> set[str]:
+        """The addresses, without ports and in hexadecimal, at which Airflow's processes listen."""
+        held = set()
+        for process in self.airflow_processes():
+            with suppress(OSError):
+                for descriptor in process.joinpath("fd").iterdir():
+                    with suppress(OSError):
+                        held.add(str(descriptor.readlink()))
+        rows = [
+            line.split()
+            for table in ("/proc/net/tcp", "/proc/net/tcp6")
+            for line in Path(table).read_text().splitlines()[1:]
+        ]
+        listening = "0A"
+        return {
+            row[1].partition(":")[0] for row in rows if row[3] == listening and f"socket:[{row[9]}]" in held
+        }
 
     def close(self) -> None:
         for name in ("airflow", "worker", "api"):

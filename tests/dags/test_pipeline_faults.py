@@ -15,7 +15,8 @@ from airflow_world import DAG, World, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
-RETRAIN = "marquee_retrain_on_drift"
+RETRAIN, BACKFILL, DRILL = "marquee_retrain_on_drift", "marquee_backfill", "marquee_restore_drill"
+LOOPBACK = "0100007F"
 TRIES_AT_ONCE = 3
 """What fails at once is tried once; on a far too busy machine Airflow may lose a try or two itself."""
 
@@ -28,6 +29,13 @@ def world(airflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
     finally:
         made.close()
+
+
+def test_all_listen_on_the_loopback_alone_and_their_keys_are_for_nobody_else(world: World) -> None:
+    assert any("api_server" in command for command in world.airflow_processes().values())
+    assert world.airflow_listens_at() == {LOOPBACK}
+    for name in ("jwt.key", "session.key", "fernet.key", "passwords.json", "connections.json"):
+        assert (world.home / "airflow" / name).stat().st_mode & 0o077 == 0
 
 
 def test_run_waits_for_an_api_that_is_down_and_fails_without_a_retry_or_another_step(world: World) -> None:
@@ -95,6 +103,24 @@ def test_wrong_result_fails_the_run_at_once_and_is_told(world: World) -> None:
     assert "items is 0, expected some int" in world.told[-1]
 
 
+def test_backfill_twice_adds_nothing_and_the_newest_backup_is_restored(world: World) -> None:
+    span = {"from": "2026-01-01", "to": "2126-01-01T00:00:00Z"}
+    for dag_id, conf in ((BACKFILL, span), (BACKFILL, span), (DRILL, {})):
+        world.trigger(dag_id, **conf)
+    for dag_id, n_runs in ((BACKFILL, 2), (DRILL, 1)):
+        until(
+            lambda dag_id=dag_id, n_runs=n_runs: (
+                [run["state"] for run in world.dag_runs(dag_id)] == ["success"] * n_runs
+            ),
+            lambda dag_id=dag_id: world.dag_runs(dag_id),
+        )
+    first, second = (run["counts"] for run in world.runs("backfill"))
+    assert first["files"] == second["files"] >= 1
+    assert (first["rows"], second["rows"]) == (0, 0)
+    [drill], newest = world.runs("drill"), world.runs("backup")[0]["counts"]
+    assert (drill["counts"]["backup"], drill["counts"]["rows"]) == (newest["backup"], newest["rows"])
+
+
 def test_alarm_of_drift_trains_anew_once_however_often_it_is_seen(world: World) -> None:
     raised = {"kind": "preferences", "raised_at": "2026-11-23T00:00:00Z", "evidence": {}}
     trained = len(world.runs("train"))
@@ -134,4 +160,4 @@ def test_key_is_in_no_log_message_or_rendered_template(world: World) -> None:
 def test_even_a_killed_start_leaves_no_process_behind(world: World) -> None:
     world.processes["airflow"].kill()
     world.processes["airflow"].wait()
-    until(lambda: world.airflow_processes() == [], world.airflow_processes)
+    until(lambda: not world.airflow_processes(), world.airflow_processes)

@@ -31,6 +31,7 @@ WRITTEN = {
     "MARQUEE_TMDB__BASE_URL": "http://localhost:1/3",
     "MARQUEE_TRACE__URL": "http://localhost:4318",
     "MARQUEE_OPS__SITE": "https://example.org",
+    "MARQUEE_OPS__RUNBOOKS": "https://example.org/alerts",
     "MARQUEE_OPS__SMTP": "mail.example.org:587",
     "MARQUEE_SITE__API": "https://api.example.org",
     "MARQUEE_SITE__LANGUAGES": "ko,de",

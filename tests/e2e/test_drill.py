@@ -12,8 +12,17 @@ pytestmark = pytest.mark.slow
 
 
 def test_drill_brings_back_every_row_and_everyones_recommendations(tmp_path: Path) -> None:
-    """In a process of its own, with no setting but a home that it must not touch."""
-    environment = {**os.environ, "MARQUEE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    """In a process of its own, with a home and services that it must not touch; nothing listens there."""
+    environment = {
+        **os.environ,
+        "MARQUEE_HOME": str(tmp_path / "home"),
+        "MARQUEE_DATABASE__URL": "postgresql://nobody@127.0.0.1:1/lived_in",
+        "MARQUEE_MLFLOW__TRACKING_URI": "http://127.0.0.1:1",
+        "MARQUEE_FEATURES__STORE": "feast",
+        "MARQUEE_FEATURES__ONLINE": "redis",
+        "MARQUEE_FEATURES__ONLINE_URL": "redis://127.0.0.1:1",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-m", "marquee.cli", "drill", "--json", "--users", "60"]
     ended = subprocess.run(
         [*command, "--folder", str(tmp_path / "scratch")],
@@ -28,4 +37,4 @@ def test_drill_brings_back_every_row_and_everyones_recommendations(tmp_path: Pat
     assert report["different"] == []
     assert report["champion"].startswith("bundles/ease/")
     assert list((tmp_path / "scratch").iterdir()) == []
-    assert not (tmp_path / "home" / "postgres").exists()
+    assert not (tmp_path / "home").exists()

@@ -54,6 +54,7 @@ class World:
         *,
         horror: float = 1.0,
         shock: float = 0.0,
+        shocked: int = 7,
         new: float = 0.0,
         volume: float = 1.0,
         silent: float = 0.0,
@@ -68,7 +69,7 @@ class World:
         weights *= self.random.gamma(20, 1 / 20, N_ITEMS)  # the weather of the day
         items = self.random.choice(N_ITEMS, n, p=weights / weights.sum())
         kind = self.random.random(n)
-        items = np.where(kind < shock, 7, items)
+        items = np.where(kind < shock, shocked, items)
         items = np.where((kind >= shock) & (kind < shock + new), self.random.choice(NEW, n), items)
         at = BEGIN + timedelta(days=day)
         self.days[at, "items"] = {str(k): v for k, v in Counter(items.tolist()).items()}
@@ -129,6 +130,24 @@ def test_one_odd_day_raises_nothing(facts: Facts) -> None:
     world.day(DRIFT_DAY, horror=4.0, volume=2.0)
     world.play(DRIFT_DAY + 1, DRIFT_DAY + 4)
     assert [alarming(world, facts, DRIFT_DAY + days) for days in range(1, 4)] == [set()] * 3
+
+
+def test_quiet_year_in_small_windows_raises_nothing(facts: Facts) -> None:
+    few = MonitorSettings(min_events=50)
+    world = World(5)
+    world.play(0, 365, volume=0.05)
+    for day in range(40, 365, 4):
+        found = signals(world.days, facts, few, BEGIN + timedelta(days=day))
+        assert not [signal for signal in found if signal.alarming]
+
+
+def test_other_films_in_each_window_are_no_shock(facts: Facts) -> None:
+    world = World(4)
+    world.play(0, DRIFT_DAY)
+    for day in range(DRIFT_DAY, DRIFT_DAY + 4):
+        world.day(day, shock=0.25, shocked=11 + day)
+        (found,) = (each for each in looked(world, facts, day + 1) if each.kind == "popularity")
+        assert found.exceeded == (True, False)
 
 
 def test_films_of_a_shock_are_named(facts: Facts) -> None:

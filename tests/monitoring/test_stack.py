@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from marquee.config import Settings
-from marquee.errors import SourceUnavailableError
+from marquee.errors import ConfigError, SourceUnavailableError
 from marquee.monitoring import stack
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -32,6 +32,7 @@ def test_defaults_are_what_is_checked_in(tmp_path: Path) -> None:
     for name in ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml"):
         made = yaml.safe_load((tmp_path / name).read_text("utf-8"))
         assert made == yaml.safe_load((DEPLOY / name).read_text("utf-8")), name
+    assert (tmp_path / "loki/rules/fake/logs.yml").read_text() == (DEPLOY / "loki/rules/logs.yml").read_text()
 
 
 def test_hosts_that_are_one_machine_have_one_exporter() -> None:
@@ -41,6 +42,13 @@ def test_hosts_that_are_one_machine_have_one_exporter() -> None:
         ("a:9100", "workhorse"),
         ("b:9100", "controltower"),
     ]
+
+
+def test_job_that_does_not_run_has_no_targets_and_an_unknown_one_is_refused() -> None:
+    found = stack.targets(Settings(ops={"without": "airflow, grafana"}))
+    assert [job for job, hosts in found.items() if not hosts] == ["airflow", "grafana", "site"]
+    with pytest.raises(ConfigError, match="MARQUEE_OPS__WITHOUT names no job: kafka"):
+        stack.targets(Settings(ops={"without": "kafka"}))
 
 
 def test_local_targets_are_what_runs() -> None:
@@ -86,3 +94,4 @@ def test_wheel_brings_the_configuration(tmp_path: Path) -> None:
     assert folder == tmp_path / "installed" / "marquee" / "deploy"
     for path in (DEPLOY / "prometheus/rules").glob("*.yml"):
         assert (folder / "prometheus/rules" / path.name).read_bytes() == path.read_bytes()
+    assert (folder / "loki/rules/logs.yml").is_file()

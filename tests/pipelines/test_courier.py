@@ -1,4 +1,8 @@
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +19,7 @@ from marquee.pipelines.run import run_here
 from marquee.pipelines.worker import run_worker
 from marquee.store import bundles
 from marquee.store.objects import ObjectStore
-from marquee.store.remote import RemoteStore
+from marquee.store.remote import PART_BYTES, RemoteStore
 from marquee.store.repositories import deployments, outbox
 
 pytestmark = pytest.mark.integration
@@ -66,6 +70,37 @@ def test_objects_are_delivered_once_and_in_order(database, objects):
     put(database, objects, "raw/9", "0")  # again
     assert Courier(database, objects).deliver().delivered == 1
     assert len(list(objects.remote.list())) == 9
+
+
+def test_courier_that_is_killed_in_mid_delivery_is_replaced_and_all_arrives_in_order(
+    swift, archived, database, objects, wire
+):
+    contents = [b"first", os.urandom(3 * PART_BYTES), b"last"]
+    keys = [objects.put(f"raw/{9 - n}", content).key for n, content in enumerate(contents)]
+    with database.begin() as connection:
+        outbox.add(connection, keys)
+    between = wire(swift.port)
+    chosen = archived.objects.model_copy(update={"endpoint": between.endpoint})
+    environment = {
+        **os.environ,
+        "MARQUEE_HOME": str(archived.home),
+        "MARQUEE_DATABASE__URL": database.url,
+        **{
+            f"MARQUEE_OBJECTS__{name.upper()}": str(value)
+            for name, value in chosen.model_dump(exclude_none=True).items()
+        },
+    }
+    dying: list[subprocess.Popen[bytes]] = []
+    between.after = (PART_BYTES + PART_BYTES // 2, lambda: dying[0].kill())
+    dying.append(
+        subprocess.Popen([sys.executable, "-m", "marquee.cli", "archive", "--json"], env=environment)
+    )
+    assert dying[0].wait(DEADLINE_SECONDS) == -signal.SIGKILL
+    assert [parcel.key for parcel in waiting(database)] == keys[1:]
+    assert [item.key for item in objects.remote.list()] == keys[:1]
+    Courier(database, objects).deliver(wait=True)
+    assert objects.remote.arrived == keys[1:]
+    assert [objects.remote.get_bytes(key, 1 << 30) for key in keys] == contents
 
 
 def test_more_than_one_page_waits(database, objects, monkeypatch):

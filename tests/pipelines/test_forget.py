@@ -127,6 +127,22 @@ def test_snapshot_that_names_the_user_goes_when_it_is_old_and_others_stay(
     assert {ref.key for ref in objects.list("snapshots")} == {items, *keys[3]}
 
 
+def test_batch_of_predictions_that_names_the_user_goes_when_it_is_old_and_others_stay(
+    settings: Settings, database: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    keys = {}
+    for user in (2, 3):
+        rows = tmp_path / f"{user}.parquet"
+        pl.DataFrame({"user_id": [1, user], "item_ids": [[1], [1]]}).write_parquet(rows)
+        keys[user] = objects.put("predictions/2026/11/01", rows, ".parquet").key
+    erase(database, settings, 2)
+    counts = forget(settings, database, objects)
+    assert (counts["expired"], counts["waiting"]) == (0, 1)
+    old(objects, *keys.values())
+    assert forget(settings, database, objects)["expired"] == 1
+    assert [ref.key for ref in objects.list("predictions")] == [keys[3]]
+
+
 def test_file_is_read_again_only_for_who_was_erased_since(
     settings: Settings, database: Database, objects: ObjectStore, tmp_path: Path
 ) -> None:

@@ -223,3 +223,16 @@ def test_what_came_in_as_files_comes_back_in_its_order(
         languages = text("SELECT language FROM item_texts WHERE item_id = 603")
         assert connection.scalar(languages) == "ko"
     assert {ref.key for ref in objects.list("raw")} == before
+
+
+def test_backup_of_after_the_moment_or_without_the_table_is_refused(
+    archived: Settings, database: Database, objects: ObjectStore, target: Database
+) -> None:
+    """A dry run says so too."""
+    backup = take_backup(database, objects)
+    for dry_run in (False, True):
+        with pytest.raises(ValueError, match="is of after"):
+            recover(archived, target, objects, backup.name, until=backup.created_at - MOMENT, dry_run=dry_run)
+        with pytest.raises(ValueError, match="no table 'films'"):
+            recover(archived, target, objects, tables=["films"], dry_run=dry_run)
+    assert list(recover(archived, None, objects, tables=["items"], dry_run=True).rows) == ["items"]

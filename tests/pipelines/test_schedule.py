@@ -1,10 +1,11 @@
-"""What a worker measures of backups."""
+"""What a worker measures of backups, and which ones it lets go."""
 
 from prometheus_client import REGISTRY
 
-from marquee.config import Settings
+from marquee.config import BackupSettings, Settings
 from marquee.pipelines.run import run_here
 from marquee.pipelines.schedule import look
+from marquee.store.backups import Vault, verify
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 
@@ -27,3 +28,18 @@ def test_age_and_size_are_those_of_the_newest_backup_that_was_verified(
     assert age is not None
     assert age >= 3 * 3600
     assert REGISTRY.get_sample_value("marquee_backup_bytes") == made["bytes"]
+
+
+def test_backup_that_is_run_lets_old_ones_go_unless_told_not_to(
+    settings: Settings, database: Database
+) -> None:
+    few = BackupSettings(keep_daily=1, keep_weekly=0)
+    settings = settings.model_copy(update={"backup": few})
+    objects = ObjectStore.of(settings)
+    first = run_here(settings, database, objects, "backup")
+    kept = run_here(settings, database, objects, "backup", {"prune": False})
+    assert Vault(objects).manifests() == [f"backups/{made['backup']}.json" for made in (first, kept)]
+    newest = run_here(settings, database, objects, "backup")
+    assert (newest["pruned"], "pruned" in kept) == (2, False)
+    assert Vault(objects).manifests() == [f"backups/{newest['backup']}.json"]
+    assert verify(objects, Vault(objects).find()).whole

@@ -1,22 +1,34 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from procrastinate.jobs import Job
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from marquee.config import Settings
-from marquee.errors import ConfigError
-from marquee.pipelines import PIPELINES
+from marquee.errors import ConfigError, StoreUnavailableError
+from marquee.jobs import Queue
+from marquee.pipelines import PIPELINES, timetable
 from marquee.pipelines.timetable import next_time, run_timetable, steps_of
 from marquee.pipelines.worker import run_worker
 from marquee.store.repositories import runs
 
 DEADLINE_SECONDS = 60
 STEPS = ["prepare", "train", "promote", "infer"]
+ANOTHER_TIME = text(
+    """
+    INSERT INTO queue.procrastinate_jobs (queue_name, task_name, lock, args)
+    VALUES ('timetable', 'timetable.step', 'timetable', '{"due": 60, "number": 0}')
+    """
+)
 SOURCE = """
+import time
+
 from marquee.errors import DataError
 
 
@@ -34,6 +46,13 @@ def fail_once(context):
 
 def refuse(context):
     return {"verdict": "refused", "reasons": ["It is worse."]}
+
+
+def wait(context):
+    while not (context.settings.home / "go").exists():
+        context.progress("wait", 0, 1)
+        time.sleep(0.05)
+    return {"rows": 3}
 """
 
 
@@ -49,18 +68,32 @@ async def running(
         database=settings.database,
         schedule={"cron": "* * * * *"},
         monitor={"every_minutes": 0},
+        worker={"concurrency": 2},
     )
-    stop = asyncio.Event()
+    stops: list[asyncio.Event] = []
     tasks: list[asyncio.Task[None]] = []
 
-    def start(**functions: str) -> None:
+    def stoppable() -> asyncio.Event:
+        stops.append(asyncio.Event())
+        return stops[-1]
+
+    def start(**functions: str) -> Callable[[], Awaitable[None]]:
         chosen = dict.fromkeys(PIPELINES, "succeed") | functions
         small = {name: f"timetable_pipelines:{function}" for name, function in chosen.items()}
-        tasks.append(asyncio.create_task(run_worker(settings, stop, pipelines=small)))
-        tasks.append(asyncio.create_task(run_timetable(settings, stop, pause_seconds=1)))
+        tasks.append(asyncio.create_task(run_worker(settings, stoppable(), pipelines=small)))
+        tasks.append(asyncio.create_task(run_timetable(settings, stoppable(), pause_seconds=1)))
+
+        async def restart() -> None:
+            stops[-1].set()
+            await tasks[-1]
+            tasks.append(asyncio.create_task(run_timetable(settings, stoppable(), pause_seconds=1)))
+
+        return restart
 
     yield start
-    stop.set()
+    (settings.home / "go").touch()
+    for stop in stops:
+        stop.set()
     await asyncio.gather(*tasks)
 
 
@@ -73,6 +106,28 @@ async def until(database, steps: int) -> list[runs.Run]:
             if sum(run.status == "succeeded" for run in found) >= steps:
                 return found
             await asyncio.sleep(0.1)
+
+
+async def of_first_time(database, holds: Callable[[list[runs.Run]], bool]) -> list[runs.Run]:
+    """The runs of the first time that was due, oldest first, once they are as wanted."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            with database.begin() as connection:
+                found = runs.recent(connection, limit=100)[::-1]
+            of_times = [(run.idempotency_key or "").rpartition("/")[0] for run in found]
+            first = next(filter(None, of_times), "none")
+            wanted = [run for run, of_time in zip(found, of_times, strict=True) if of_time == first]
+            if holds(wanted):
+                return wanted
+            await asyncio.sleep(0.1)
+
+
+def trains(found: list[runs.Run]) -> bool:
+    return [run.status for run in found] == ["succeeded", "running"]
+
+
+def is_done(found: list[runs.Run]) -> bool:
+    return [run.pipeline for run in found] == STEPS
 
 
 async def test_steps_run_one_after_the_other_and_a_refusal_is_no_failure(running, database):
@@ -95,6 +150,67 @@ async def test_step_that_failed_is_tried_again_and_those_before_it_are_not(runni
         ("infer", "succeeded"),
     ]
     assert found[1].idempotency_key == found[2].idempotency_key
+
+
+async def test_step_under_way_is_joined_by_the_next_process_before_another_time(running, database, settings):
+    restart = running(train="wait")
+    before = await of_first_time(database, trains)
+    with database.begin() as connection:
+        connection.execute(ANOTHER_TIME)
+    await restart()
+    (settings.home / "go").touch()
+    after = (await until(database, 5))[:5]
+    assert [run.pipeline for run in after] == [*STEPS, "prepare"]
+    assert after[1].run_id == before[1].run_id
+
+
+async def test_step_waits_for_another_run_of_its_pipeline(running, database, settings):
+    queue = Queue.open(database)
+    with database.begin() as connection:
+        other = queue.submit(connection, "train", {"model": "mlp"})
+    with capture_logs() as said:
+        running(train="wait")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not any(line["event"] == "timetable.step_waits" for line in said):
+                await asyncio.sleep(0.1)
+    (settings.home / "go").touch()
+    found = await of_first_time(database, is_done)
+    with database.begin() as connection:
+        ended = runs.get(connection, other.run_id).finished_at
+    assert ended <= found[1].created_at
+
+
+async def test_cancelled_step_was_not_wanted_and_is_not_tried_again(running, database):
+    running(train="wait")
+    before = await of_first_time(database, trains)
+    with database.begin() as connection:
+        Queue().cancel(connection, before[1].run_id, by="cli:kim")
+    due = before[1].idempotency_key.split("/")[1]
+    jobs = text("SELECT count(*) FROM queue.procrastinate_jobs WHERE args ->> 'due' = :due")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            with database.begin() as connection:
+                if not connection.scalar(jobs, {"due": due}):
+                    break
+            await asyncio.sleep(0.1)
+    after = await of_first_time(database, bool)
+    assert [run.status for run in after] == ["succeeded", "cancelled"]
+
+
+def test_step_is_tried_six_times_with_growing_pauses():
+    again = timetable._Again(4)
+
+    def decide(attempts, error):
+        job = Job(id=1, queue="", priority=0, lock=None, queueing_lock=None, task_name="", attempts=attempts)
+        return again.get_retry_decision(exception=error, job=job)
+
+    decisions = [decide(attempts, StoreUnavailableError("It is away.")) for attempts in range(6)]
+    assert decisions[5] is None
+    assert all(before.retry_at < after.retry_at for before, after in pairwise(decisions[:5]))
+    assert decide(0, ValueError("a bug")) is None
+    assert decide(9, asyncio.CancelledError()) is not None, (
+        "who stops the process wants the step all the same"
+    )
 
 
 def test_backup_is_a_step_where_there_is_an_archive(tmp_path):

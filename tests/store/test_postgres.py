@@ -146,3 +146,23 @@ def test_embedded_server_lives_as_long_as_its_databases(tmp_path: Path):
         assert runs.recent(connection) == []
         assert (tmp_path / "home" / "postgres" / "data" / "postmaster.pid").exists()
     assert not (tmp_path / "home" / "postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_lock_is_free_as_soon_as_it_is_given_back(database):
+    """For one who is connected already, and so asks before the server has noticed a connection that ended."""
+    with database.engine.connect() as other:
+        for _ in range(50):
+            with database.locked(7) as ours:
+                assert ours
+                assert not other.scalar(text("SELECT pg_try_advisory_lock(7)"))
+            assert other.scalar(text("SELECT pg_try_advisory_lock(7)"))
+            assert other.scalar(text("SELECT pg_advisory_unlock(7)"))
+
+
+def test_lock_whose_connection_was_lost_is_left_in_peace(database):
+    with database.locked(7) as ours, database.begin() as connection:
+        assert ours
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+        connection.execute(text(f"{ended}(SELECT oid FROM pg_database WHERE datname = current_database())"))
+    with database.locked(7, wait=True) as ours:
+        assert ours

@@ -421,3 +421,21 @@ def test_home_works_on_while_the_archive_is_away(make_swift, tmp_path):
     with pytest.raises(StoreUnavailableError):
         store.get(f"raw/{'0' * 64}")
     swift.start()
+
+
+def test_request_that_is_cut_off_is_repeated_until_the_service_is_back(make_swift, wire, file, tmp_path):
+    swift = make_swift()
+    between = wire(swift.port)
+    through = opened(**swift.settings() | {"endpoint": between.endpoint, "retries": 20})
+    through.upload(KEY, file, DIGEST)
+
+    def restart() -> None:
+        swift.kill()
+        swift.start()
+
+    between.requests.clear()
+    between.after = (1, restart)
+    assert through.download(KEY, tmp_path / "back", DIGEST) == len(CONTENT)
+    heads = [head.splitlines()[0] for head in between.requests if head.startswith("HEAD ")]
+    assert len(heads) >= 2
+    assert len(set(heads)) == 1

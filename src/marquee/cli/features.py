@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @features.command()
 def apply(json: JsonOption = False) -> None:
-    """Register the views of the newest features with Feast; needs pip install 'marquee[feast]'."""
+    """Register the views of the newest features with Feast; needs the extra `feast`."""
     from marquee.pipelines.features import apply_views
 
     settings = open_settings()

@@ -86,7 +86,7 @@ def status(
 def render(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to; it may exist.")],
 ) -> None:
-    """Write the configuration of Prometheus and Alertmanager for the hosts of MARQUEE_OPS__*."""
+    """Write the configuration of Prometheus and Alertmanager, and Loki's rules, by MARQUEE_OPS__*."""
     from marquee.monitoring import stack
 
     settings = open_settings()
@@ -142,6 +142,9 @@ def _greet(settings: "Settings", programs: "Sequence[Program]", state: "State") 
     out = console()
     for program in programs[:2]:
         out.print(f"{program.name.capitalize():<13} http://127.0.0.1:{program.port}")
+    if settings.site.alertmanager_url is None:
+        url = f"http://127.0.0.1:{settings.ops.alertmanager_port}"
+        out.print(f"In Marquee's console, too: MARQUEE_SITE__ALERTMANAGER_URL={url} make up", soft_wrap=True)
     secrets = settings.paths.observe / "alertmanager" / "secrets"
     if settings.ops.slack_errors_url_file is None and not any(secrets.iterdir()):
         out.print("Alerts are shown there and sent to nobody: docs/observability.md says how they are.")

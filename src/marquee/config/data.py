@@ -111,8 +111,8 @@ class BackupSettings(BaseModel):
     keep_weekly: Annotated[int, Field(ge=0)] = Field(4, description="Weeks whose newest backup is kept.")
     raw_days: Annotated[int, Field(ge=1)] = Field(
         30,
-        description="Within so many days, what was stored of an erased user is gone also from input files "
-        "and snapshots that cannot be rewritten.",
+        description="Within so many days, what was stored of an erased user is gone also from input files, "
+        "snapshots and batch predictions that cannot be rewritten.",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from marquee.config.values import Url
+from marquee.config.values import Names, Url
 from marquee.errors import ConfigError
 
 __all__ = [
@@ -157,6 +157,15 @@ class OpsSettings(BaseModel):
     nervous: Host = Field("127.0.0.1", description="Host of Prometheus, Alertmanager, Loki and Grafana.")
     site: Url | None = Field(
         None, description="Address of the site, whose certificate is watched, such as `https://example.org`."
+    )
+    without: Names = Field(
+        (),
+        description="Jobs of Prometheus that do not run here, separated by commas: `airflow,grafana`.",
+    )
+    runbooks: Annotated[str, Field(pattern=r"^[\w:/.%~@?=&#+-]*[^/]$")] = Field(
+        "docs/runbooks/alerts",
+        description="Where the pages of docs/runbooks/alerts can be read, such as "
+        "`https://wiki.example.org/alerts`: alerts link there.",
     )
     prometheus_port: Port = Field(9090, description="Port of Prometheus.")
     alertmanager_port: Port = Field(9093, description="Port of Alertmanager.")

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @cached_property
+    @property  # not kept: a copy of the settings with another home has other paths
     def paths(self) -> Paths:
         """Where things live."""
         return Paths(home=self.home)

@@ -1,7 +1,7 @@
 """What was measured, as one page with plots that needs nothing else."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,9 @@ QUALITY: Final = {
     "Coverage, evenness and popularity": ("coverage", "gini", "popularity_share"),
     "Novelty (bits)": ("novelty_bits",),
     "Cold users and fallbacks": ("cold_users", "fallback"),
+    "From an answer to what came of it (seconds)": ("label_delay_seconds",),
     "Quarantined rows": ("quarantine_share",),
+    "Age of the newest event (seconds)": ("newest_event_seconds",),
     "Answers": ("answers",),
 }
 """Plot → figures of quality in it; outcomes are by metric and arm."""
@@ -36,6 +38,7 @@ def write_report(results: Sequence[Result], alarms: Sequence[Alarm], path: Path)
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = [_alarms(alarms), _drift(results[-1]) if results else "<p>Nothing was measured yet.</p>"]
     parts += [_plot(title, _points(results, names)) for title, names in QUALITY.items()]
+    parts.append(_plot("Places that come out otherwise when computed again", _skew_points(results)))
     parts.append(_plot("Drift: population stability index", _drift_points(results), log=True))
     measured = (
         f"{results[0].measured_at:%Y-%m-%d} to {results[-1].measured_at:%Y-%m-%d %H:%M} UTC"
@@ -88,11 +91,24 @@ def _points(results: Sequence[Result], names: Sequence[str] | None) -> Points:
         if names is None:
             found = {f"{m} of {arm}": v for m, arms in quality["outcomes"].items() for arm, v in arms.items()}
         else:
-            found = {name: quality[name] for name in names}
+            found = dict(_flat((name, quality[name]) for name in names))
         for name, value in found.items():
             if value is not None:
                 made.setdefault(name.replace("_", " "), []).append((result.measured_at, value))
     return made
+
+
+def _flat(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, float | None]]:
+    """Figures by name; the parts of one that has parts by theirs."""
+    for name, value in named:
+        yield from value.items() if isinstance(value, Mapping) else ((name, value),)
+
+
+def _skew_points(results: Sequence[Result]) -> Points:
+    shares = [
+        (result.measured_at, result.values["skew"]["share"]) for result in results if result.values["skew"]
+    ]
+    return {"skew": shares} if shares else {}
 
 
 def _drift_points(results: Sequence[Result]) -> Points:

@@ -2,8 +2,8 @@
 The programs that watch Marquee, and what of their configuration depends on where things run.
 
 Prometheus and Alertmanager expand no variables. So the files of `deploy/` are valid as they are, for one
-machine, and `render` writes them for other places: targets for each job and host, and the mail server,
-addresses, channels and secrets of Alertmanager.
+machine, and `render` writes them for other places: targets for each job and host, where runbooks are, and the
+mail server, addresses, channels and secrets of Alertmanager.
 """
 
 import json
@@ -133,7 +133,12 @@ def deploy_folder() -> Path:
 
 
 def targets(settings: Settings) -> Targets:
-    """What is scraped where the three hosts are those of the settings."""
+    """
+    What is scraped where the three hosts are those of the settings.
+
+    Raises:
+        ConfigError: a job that is to be left out does not exist.
+    """
     ops = settings.ops
     roles = {"workhorse": ops.workhorse, "controltower": ops.controltower, "nervous": ops.nervous}
 
@@ -149,7 +154,13 @@ def targets(settings: Settings) -> Targets:
         Target(ops.site, {**_labels(roles["controltower"], "controltower"),
                           "__exporter__": _address(roles["nervous"], 9115)})
     ]  # fmt: skip
-    return {
+    unknown = set(ops.without) - set(JOBS)
+    if unknown:
+        raise ConfigError(
+            f"MARQUEE_OPS__WITHOUT names no job: {', '.join(sorted(unknown))}.",
+            fix=f"The jobs are {', '.join(JOBS)}.",
+        )
+    found = {
         "airflow": on("controltower", 9102),
         "alertmanager": on("nervous", ops.alertmanager_port),
         "alloy": on_each(12345),
@@ -163,6 +174,7 @@ def targets(settings: Settings) -> Targets:
         "prometheus": on("nervous", ops.prometheus_port),
         "site": site,
     }
+    return {job: [] if job in ops.without else hosts for job, hosts in found.items()}
 
 
 def local_targets(settings: Settings, running: Sequence[Program]) -> Targets:
@@ -185,10 +197,10 @@ def local_targets(settings: Settings, running: Sequence[Program]) -> Targets:
 
 def render(folder: Path, chosen: Targets, ops: OpsSettings, *, local: bool = False) -> list[Path]:
     """
-    Write the folders `prometheus` and `alertmanager`, ready to be used.
+    Write the folders `prometheus` and `alertmanager`, ready to be used, and `loki/rules`.
 
     Args:
-        local: everything is on one machine and the folder is ours: look more often.
+        local: everything is on one machine, without Loki, and the folder is ours: look more often.
 
     Returns:
         The files written.
@@ -208,12 +220,15 @@ def render(folder: Path, chosen: Targets, ops: OpsSettings, *, local: bool = Fal
         path.parent.mkdir(exist_ok=True)
         path.write_text(_target_file(found), "utf-8")
         written.append(path)
+    path = folder / "prometheus" / "prometheus.yml"
+    text = _replaced(path.read_text("utf-8"), "^    runbooks: ", json.dumps(ops.runbooks))
     if local:
-        path = folder / "prometheus" / "prometheus.yml"
-        text = path.read_text("utf-8")
         for name in ("scrape_interval", "scrape_timeout"):
             text = _replaced(text, f"^  {name}: ", LOCAL_INTERVAL)
-        path.write_text(text, "utf-8")
+    else:
+        written.append(_render_loki_rules(folder / "loki" / "rules", ops.runbooks))
+    path.write_text(text, "utf-8")
+    written.append(path)
     path = folder / "alertmanager" / "alertmanager.yml"
     path.write_text(_alertmanager(path.read_text("utf-8"), ops), "utf-8")
     # Empty, and closed to others, until somebody puts the secrets there.
@@ -321,6 +336,15 @@ def _labels(host: str, role: str) -> dict[str, str]:
 def _target_file(found: Sequence[Target]) -> str:
     lines = [f"- {json.dumps({'targets': [t.address], 'labels': dict(t.labels)})}" for t in found]
     return "\n".join(["# Made by `marquee ops render` or `up`.", *(lines or ["[]"]), ""])
+
+
+def _render_loki_rules(folder: Path, runbooks: str) -> Path:
+    """Loki's rules, their links written out, in the folder where Loki looks when it has no tenants."""
+    text = (deploy_folder() / "loki" / "rules" / "logs.yml").read_text("utf-8")
+    path = folder / "fake" / "logs.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace(f" {OpsSettings().runbooks}/", f" {runbooks}/"), "utf-8")
+    return path
 
 
 def _alertmanager(text: str, ops: OpsSettings) -> str:

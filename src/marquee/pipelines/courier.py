@@ -7,13 +7,10 @@ moment: the next one begins that object again. Of all workers one at a time deli
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
-
-from sqlalchemy import func, select
 
 from marquee.errors import DamagedObjectError, MarqueeError, NotFoundError, StoreError
 from marquee.store.objects import ObjectStore
@@ -120,7 +117,8 @@ class Courier:
                 OUTBOX_WAITING.set(0)
                 OUTBOX_OLDEST_SECONDS.set(0)
                 return Delivery()
-        with self._alone(wait) as alone:
+        # None begins before this one is done, or gone.
+        with self._database.locked(LOCK, wait=wait) as alone:
             return self._walk(report) if alone else None
 
     async def deliver_forever(self) -> None:
@@ -229,18 +227,3 @@ class Courier:
             count, oldest = outbox.waiting(connection)
         OUTBOX_WAITING.set(count)
         OUTBOX_OLDEST_SECONDS.set(0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds())
-
-    @contextmanager
-    def _alone(self, wait: bool) -> Iterator[bool]:
-        """Whether no other process delivers; none begins to before this one is done, or gone."""
-        with self._database.translate_errors():
-            connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.detach()  # closing it gives the lock back; returning it to the pool would not
-        try:
-            with self._database.translate_errors():
-                if wait:
-                    connection.execute(select(func.pg_advisory_lock(LOCK)))
-                alone = wait or bool(connection.scalar(select(func.pg_try_advisory_lock(LOCK))))
-            yield alone
-        finally:
-            connection.close()

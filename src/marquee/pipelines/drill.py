@@ -21,6 +21,7 @@ import numpy as np
 from marquee.config import (
     AudienceSettings,
     DatabaseSettings,
+    FeaturesSettings,
     MlflowSettings,
     ObjectSettings,
     Settings,
@@ -98,6 +99,7 @@ class _Drill:
                 "database": DatabaseSettings(),
                 "objects": archive,
                 "tmdb": TmdbSettings(),
+                "features": FeaturesSettings(),  # an online store of the deployment is not the drill's
                 "mlflow": MlflowSettings(),
                 "audience": AudienceSettings(users=users),
             }

@@ -1,9 +1,10 @@
 """
 Forget: take erased users out of what was stored as files before they were erased.
 
-Input files are rewritten without them. Archives of data sets and snapshots are what their digest says and
-stay so: those that name an erased user go when they are older than `MARQUEE_BACKUP__RAW_DAYS`, the newest
-ones being needed to explain the model that serves. Those that name none stay.
+Input files are rewritten without them. Archives of data sets, snapshots and batch predictions are what their
+digest says and stay so: those that name an erased user go when they are older than
+`MARQUEE_BACKUP__RAW_DAYS`, the newest ones being needed to explain the model that serves. Those that name
+none stay.
 
 What has been looked through for whom is remembered beside the files, so that a file is read again only for
 who was erased since.
@@ -33,7 +34,7 @@ __all__ = ["forget"]
 
 MEMORY: Final = "looked-through"
 MAX_MEMORY_BYTES: Final = 1 << 30
-SNAPSHOTS: Final = ("snapshots/interactions", "features/users", "features/user_genres")
+SNAPSHOTS: Final = ("snapshots/interactions", "features/users", "features/user_genres", "predictions")
 MANIFESTS: Final = ("snapshots", "features")
 
 

@@ -66,7 +66,8 @@ def recover(
     Args:
         database: not prepared, without rows; None for a dry run.
         name: of the backup or its beginning; default: the newest.
-        until: the newest backup of before, and the raw files that came in from then until this moment.
+        until: the raw files that came in from the backup until this moment, too; without a name the backup
+            is then the newest of before.
         erasures_from: URL of a database that knows who was erased; default: the one of the settings, if it
             is another than this one and answers.
         dry_run: verify all that would be needed and change nothing.
@@ -75,15 +76,19 @@ def recover(
         NotFoundError: there is no such backup.
         DamagedObjectError: something that it needs is damaged; it is named and nothing has been changed.
         StoreError: the database holds rows.
-        ValueError: a name and a time, or no such table.
+        ValueError: the backup named is of after that time, or there is no such table.
     """
     vault = Vault(objects)
     backup = _before(vault, until) if until is not None and name is None else vault.find(name)
+    if until is not None and backup.created_at > until:
+        raise ValueError(
+            f"The backup {backup.name} is of after {until:%Y-%m-%d %H:%M:%S} UTC; name an older one, or none."
+        )
     if dry_run or database is None:
+        rows = {table: found.rows for table, found in backup.only(tables).items()}
         verdict = verify(objects, backup, told=told)
         for key, reason in verdict.damaged.items():
             raise DamagedObjectError(f"{key}: {reason}", fix="Restore another backup.")
-        rows = {table: found.rows for table, found in backup.tables.items() if not tables or table in tables}
         return Recovery(backup.name, backup.created_at, rows)
     address, erased = _erased_elsewhere(settings, database, erasures_from)
     done = restore(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from marquee.config import DatabaseSettings, Settings
+from marquee.config import DatabaseSettings
 from marquee.errors import DamagedObjectError
 from marquee.pipelines.infer import recommend_all
 from marquee.pipelines.recovery import recover
@@ -36,9 +36,8 @@ def rehearse(context: RunContext) -> dict[str, Any]:
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="marquee-drill-") as folder:
-        # Not a copy: that would keep what the settings have derived from their own home.
         changed = {"home": Path(folder) / "home", "database": DatabaseSettings()}
-        scratch = Settings.model_construct(**{**dict(context.settings), **changed})
+        scratch = context.settings.model_copy(update=changed)
         with Database.open(scratch, prepare=False) as database:
             # With the deployment's own secrets: they tell who is erased.
             done = recover(context.settings, database, context.objects, told=context.progress)

@@ -27,7 +27,8 @@ from marquee.store.repositories import items as item_rows
 __all__ = ["NOT_IN_FILES", "replay"]
 
 NOT_IN_FILES: Final = (
-    "events and answers over HTTP, editors' changes, deployments, experiments, runs, API keys"
+    "events and answers over HTTP, events of virtual viewers, lists made in batches, editors' changes, "
+    "deployments, experiments, runs, figures of monitoring, API keys"
 )
 """What comes in between a backup and a moment and can be had from PostgreSQL's own log alone."""
 

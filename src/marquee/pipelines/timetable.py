@@ -2,22 +2,26 @@
 The whole pipeline at set times, on one machine without an orchestrator.
 
 Each step is a job that waits for its run and then queues the job of the next step; a step that fails is
-tried again five times with growing pauses, as the DAG of Airflow does. A run is found again by its
-idempotency key, so a process that dies between any two lines begins nothing twice.
+tried again five times with growing pauses, and one that finds its pipeline busy waits, as the DAG of Airflow
+does. A run is found again by its idempotency key, so a process that dies between any two lines begins nothing
+twice.
 """
 
 import asyncio
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import croniter
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
+from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
 from marquee.config import Settings
 from marquee.errors import ConfigError, ConflictError, StoreError
@@ -37,13 +41,31 @@ POLL_SECONDS: Final = 1.0
 RECONNECT_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 3600.0
 """A time that passed while nobody was there is made up for within this."""
-SILENT_SECONDS: Final = 30.0
 
 Step = tuple[str, dict[str, Any]]
 
 
 class _StepFailedError(Exception):
     """A step has not succeeded; it is tried again."""
+
+
+class _StepUnwantedError(Exception):
+    """Somebody has cancelled a step; those after it are left out."""
+
+
+class _Again(BaseRetryStrategy):
+    """What failed is tried again; what was interrupted is taken up by the next process."""
+
+    def __init__(self, pause_seconds: int) -> None:
+        self.pause_seconds = pause_seconds
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if isinstance(exception, asyncio.CancelledError):
+            return RetryDecision(retry_at=datetime.now(UTC))
+        tries = job.attempts + 1
+        if tries < ATTEMPTS and isinstance(exception, (_StepFailedError, StoreError)):
+            return RetryDecision(retry_in={"seconds": self.pause_seconds**tries})
+        return None
 
 
 def steps_of(settings: Settings) -> Sequence[Step]:
@@ -97,7 +119,7 @@ async def run_timetable(
             try:
                 async with app.open_async():
                     log.info("timetable.started", next=next_time(settings, datetime.now().astimezone()))
-                    await _work(app, stop)
+                    await _work(app, stop, settings.worker.stalled_seconds)
             except (ConnectorException, psycopg.Error) as error:
                 log.warning("timetable.database_unavailable", error=str(error.__cause__ or error))
             with suppress(TimeoutError):
@@ -109,9 +131,6 @@ async def run_timetable(
 
 def _register(app: procrastinate.App, settings: Settings, database: Database, pause_seconds: int) -> None:
     steps = steps_of(settings)
-    again = procrastinate.RetryStrategy(
-        max_attempts=ATTEMPTS, exponential_wait=pause_seconds, retry_exceptions=[_StepFailedError, StoreError]
-    )
 
     # Every minute, since procrastinate knows UTC only: the zone decides whether this is one of the times.
     @app.periodic(cron="* * * * *", periodic_id=TICK)
@@ -122,34 +141,45 @@ def _register(app: procrastinate.App, settings: Settings, database: Database, pa
             get_logger().info("timetable.due", at=local)
             await step.configure(lock=QUEUE).defer_async(due=timestamp, number=0)
 
-    @app.task(name=STEP, queue=QUEUE, retry=again)
+    @app.task(name=STEP, queue=QUEUE, retry=_Again(pause_seconds))
     async def step(due: int, number: int) -> None:
         pipeline, parameters = steps[number]
         await _carry_out(database, pipeline, parameters, f"timetable/{due}/{pipeline}")
         if number + 1 < len(steps):
-            await step.configure(lock=QUEUE).defer_async(due=due, number=number + 1)
+            # Before the first step of a time that has come meanwhile: it is one time after the other.
+            later = step.configure(lock=QUEUE, priority=number + 1)
+            await later.defer_async(due=due, number=number + 1)
         else:
             get_logger().info("timetable.done", at=datetime.fromtimestamp(due, _zone(settings)))
 
 
 async def _carry_out(database: Database, pipeline: str, parameters: Mapping[str, Any], key: str) -> None:
-    """Have a worker run a pipeline, and wait for its end."""
-    try:
-        run, _ = await database.run(Queue().submit_once, pipeline, parameters, key)
-    except ConflictError as error:
-        raise _StepFailedError(str(error)) from error
-    while not run.finished:
-        await asyncio.sleep(POLL_SECONDS)
-        run = await database.run(runs.get, run.run_id)
+    """Have a worker run a pipeline, after another run of it where there is one, and wait for its end."""
+    run: runs.Run | None = None
+    while run is None:
+        try:
+            run, _ = await database.run(Queue().submit_once, pipeline, parameters, key)
+        except ConflictError as busy:
+            get_logger().info("timetable.step_waits", pipeline=pipeline, run_id=busy.run_id)
+            await _ended(database, await database.run(runs.get, UUID(busy.run_id)))
+    run = await _ended(database, run)
     said = {"pipeline": pipeline, "run_id": str(run.run_id), "status": run.status}
     if run.status != "succeeded":
         get_logger().error("timetable.step_failed", **said, error=run.error)
-        raise _StepFailedError(f"The run {run.run_id} of {pipeline!r} {run.status}: {run.error}")
+        kind = _StepUnwantedError if run.status == "cancelled" else _StepFailedError
+        raise kind(f"The run {run.run_id} of {pipeline!r} {run.status}: {run.error}")
     refused = {name: run.counts[name] for name in ("verdict", "reasons") if name in run.counts}
     get_logger().info("timetable.step_done", **said, **refused)
 
 
-async def _work(app: procrastinate.App, stop: asyncio.Event) -> None:
+async def _ended(database: Database, run: runs.Run) -> runs.Run:
+    while not run.finished:
+        await asyncio.sleep(POLL_SECONDS)
+        run = await database.run(runs.get, run.run_id)
+    return run
+
+
+async def _work(app: procrastinate.App, stop: asyncio.Event, silent_seconds: float) -> None:
     tasks = [
         asyncio.create_task(
             app.run_worker_async(
@@ -158,12 +188,12 @@ async def _work(app: procrastinate.App, stop: asyncio.Event) -> None:
                 install_signal_handlers=False,
                 fetch_job_polling_interval=POLL_SECONDS,
                 shutdown_graceful_timeout=POLL_SECONDS,
-                update_heartbeat_interval=SILENT_SECONDS / 5,
-                stalled_worker_timeout=SILENT_SECONDS,
+                update_heartbeat_interval=silent_seconds / 5,
+                stalled_worker_timeout=silent_seconds,
                 delete_jobs="always",
             )
         ),
-        asyncio.create_task(_rescue(app)),
+        asyncio.create_task(_rescue(app, silent_seconds)),
         asyncio.create_task(stop.wait()),
     ]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -174,11 +204,11 @@ async def _work(app: procrastinate.App, stop: asyncio.Event) -> None:
         task.result()
 
 
-async def _rescue(app: procrastinate.App) -> None:
+async def _rescue(app: procrastinate.App, silent_seconds: float) -> None:
     """A step whose process died is taken up again."""
     while True:
-        await requeue_stalled(app, silent_seconds=SILENT_SECONDS)
-        await asyncio.sleep(SILENT_SECONDS / 5)
+        await requeue_stalled(app, silent_seconds=silent_seconds, queue=QUEUE)
+        await asyncio.sleep(silent_seconds / 5)
 
 
 def _zone(settings: Settings) -> ZoneInfo:

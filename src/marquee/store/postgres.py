@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, exc, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, exc, func, make_url, select
 
 from marquee.config import DatabaseSettings, Settings
 from marquee.errors import ConfigError, StoreError, StoreUnavailableError
@@ -194,6 +194,32 @@ class Database:
         except AdbcError as error:
             state = error.sqlstate or ""
             raise self._translated(error, unavailable=not state or state[:2] in {"08", "57"}) from None
+
+    @contextmanager
+    def locked(self, key: int, *, wait: bool = False) -> Iterator[bool]:
+        """
+        Whether no other process holds this lock; while we do, none gets it. It goes with its process.
+
+        Args:
+            key: any number that nobody else locks.
+            wait: for who holds it.
+        """
+        with self.translate_errors():
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.detach()  # not one for others to use: it may have a lock
+        try:
+            with self.translate_errors():
+                if wait:
+                    connection.execute(select(func.pg_advisory_lock(key)))
+                ours = wait or bool(connection.scalar(select(func.pg_try_advisory_lock(key))))
+            try:
+                yield ours
+            finally:
+                if ours:  # said so: a closed connection gives it back only once the server has noticed
+                    with suppress(exc.DBAPIError):
+                        connection.execute(select(func.pg_advisory_unlock(key)))
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Give the connections back and leave the embedded server; the asynchronous ones: `aclose`."""

@@ -205,3 +205,19 @@ def test_pruning_keeps_what_a_kept_backup_needs(filled: Database, swift: Any, tm
     pruned = prune(filled, objects, daily=1, weekly=0, now=tomorrow)
     assert (pruned.kept, len(pruned.removed), pruned.objects) == ([newest.name], 1, 1)
     assert verify(objects, newest).whole
+
+
+def test_damaged_manifest_that_would_stay_keeps_everything_until_it_is_deleted(
+    filled: Database, swift: Any, tmp_path: Path
+) -> None:
+    settings = swift.settings()
+    objects = home(tmp_path, settings)
+    oldest, damaged = take_backup(filled, objects), take_backup(filled, objects)
+    obstore.put(bucket(swift, settings), f"{PREFIX}/{damaged.key}", damaged.encode()[:-1])
+    before = set(stored(swift, settings))
+    with pytest.raises(DamagedObjectError, match="Nothing is pruned") as caught:
+        prune(filled, objects, daily=1, weekly=0)
+    assert f"Delete {damaged.key}" in (caught.value.fix or "")
+    assert set(stored(swift, settings)) == before
+    Vault(objects).remote.delete(damaged.key)
+    assert prune(filled, objects, daily=1, weekly=0).kept == [oldest.name]

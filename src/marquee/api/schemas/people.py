@@ -23,8 +23,8 @@ EVENT: dict[str, Any] = {
 FOLLOWS = (
     "The next snapshot, and with it the next model, is made without this user.",
     "The model that serves now was trained with these events; it is replaced by the next one.",
-    "Input files are rewritten without this user within minutes; snapshots and archives of data sets of "
-    "before go when they expire.",
+    "Input files are rewritten without this user within minutes; snapshots, batch predictions and archives "
+    "of data sets of before go when they expire.",
     "Backups of before keep their rows until they expire; whatever is restored from them leaves this user "
     "out.",
     "Events that arrive for this user from now on are refused.",

@@ -122,6 +122,20 @@ class Backup:
         """Bytes of all tables."""
         return sum(table.size for table in self.tables.values())
 
+    def only(self, names: Sequence[str]) -> dict[str, BackupTable]:
+        """
+        Some tables, in the order of the backup; default: all.
+
+        Raises:
+            ValueError: no such table.
+        """
+        unknown = [name for name in names if name not in self.tables]
+        if unknown:
+            raise ValueError(
+                f"The backup has no table {unknown[0]!r}; it has: {', '.join(sorted(self.tables))}"
+            )
+        return {name: table for name, table in self.tables.items() if not names or name in names}
+
     def encode(self) -> bytes:
         """The manifest as it is stored."""
         content = {**asdict(self), "created_at": self.created_at.isoformat(), "format": FORMAT_VERSION}

@@ -82,7 +82,7 @@ def restore(
         ValueError: no such table.
     """
     vault = Vault(objects)
-    chosen = {name: backup.tables[name] for name in _chosen(backup, tables)}
+    chosen = backup.only(tables)
     loader = _Loader(vault, sum(table.rows for table in chosen.values()), told)
     with database.begin() as connection:
         _make_schema(connection, backup.revision, database.address)
@@ -161,15 +161,6 @@ def _as_field(column: pa.Array, kind: str) -> pa.Array:
     if kind != "jsonb":
         return column
     return pc.binary_join_element_wise(JSONB_VERSION, column.cast(pa.binary()), b"")
-
-
-def _chosen(backup: Backup, tables: Sequence[str]) -> list[str]:
-    unknown = [name for name in tables if name not in backup.tables]
-    if unknown:
-        raise ValueError(
-            f"The backup has no table {unknown[0]!r}; it has: {', '.join(sorted(backup.tables))}"
-        )
-    return [name for name in backup.tables if not tables or name in tables]
 
 
 def _make_schema(connection: Connection, revision: str, address: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from marquee.errors import NotFoundError, StoreError, StoreUnavailableError
+from marquee.errors import DamagedObjectError, NotFoundError, StoreError, StoreUnavailableError
 from marquee.store.backups.manifest import Backup, name_moment
 from marquee.store.backups.vault import Told, Vault
 from marquee.store.objects import ObjectStore
@@ -129,7 +129,7 @@ def prune(
         moments = {key: moment for key in vault.manifests() if (moment := name_moment(key)) is not None}
         stay = kept(moments.values(), daily=daily, weekly=weekly)
         going = [key for key, moment in moments.items() if moment not in stay]
-        staying = [vault.read(key) for key, moment in moments.items() if moment in stay]
+        staying = [_read(vault, key) for key, moment in moments.items() if moment in stay]
         needed = {
             piece.key for backup in staying for table in backup.tables.values() for piece in table.pieces
         }
@@ -147,3 +147,14 @@ def prune(
         len(loose),
         sum(item.size for item in loose),
     )
+
+
+def _read(vault: Vault, key: str) -> Backup:
+    """A manifest that stays; it takes a person to say that a damaged one may go."""
+    try:
+        return vault.read(key)
+    except DamagedObjectError as error:
+        raise DamagedObjectError(
+            f"Nothing is pruned: {error.message[0].lower()}{error.message[1:]}",
+            fix=f"Delete {key} in {vault.remote.url}: nobody can restore it.",
+        ) from error

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from sqlalchemy import func, select
-
 from marquee.config import ObjectSettings
 from marquee.errors import DamagedObjectError, NotFoundError, StoreError, StoreUnavailableError
 from marquee.store.backups.manifest import FOLDER, Backup, name_moment
@@ -148,14 +146,7 @@ class Vault:
         Raises:
             StoreError: another process does.
         """
-        with database.translate_errors():
-            connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.detach()  # closing it gives the lock back; returning it to the pool would not
-        try:
-            with database.translate_errors():
-                free = connection.scalar(select(func.pg_try_advisory_lock(LOCK)))
-            if not free:
+        with database.locked(LOCK) as alone:
+            if not alone:
                 raise StoreError("Another process writes or prunes backups.", fix="Wait for it.")
             yield
-        finally:
-            connection.close()
