@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from marquee.data import Catalog, Interactions
-from marquee.data.split import Window, split
+from marquee.data.split import split
+from marquee.data.windows import Window
 from marquee.evaluation.metrics import (
     calibration,
     content_vectors,

@@ -4,9 +4,13 @@ What metrics, logs and traces cost `POST /predict`: the same server with and wit
     python benchmarks/observability.py [--home DIR] [--seconds 10] [--rounds 5] [--only NAME,…]
 
 One core serves, the other asks, over 32 connections, as in `serving.py`; a home prepared for that is used
-again. The servers run beside each other and are asked in turns, in another order each round, so that what the
-machine does meanwhile meets all of them alike; the share is that of processor time per answer and that of
-throughput, each the median of the rounds' ratios.
+again. The servers are asked in turns, in another order each round, so that what the machine does meanwhile
+meets all of them alike, and those that are not asked are held still; the share is that of processor time per
+answer and that of throughput, each the median of the rounds' ratios.
+
+Machines scatter by more than what is asked for; so the same is also put together from its parts: what is
+done for a request, each call timed alone, as the least of many rounds, beside the processor time of a request
+in the best round of the server without them.
 
 Without them there is no setting: nobody should run blind. The server of the comparison is started by this
 script with the counting and the writing of requests replaced by nothing, which leaves the calls themselves.
@@ -14,9 +18,11 @@ Traces go to a collector of its own process that takes them and does nothing wit
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +31,7 @@ from typing import Any
 
 import _serving_checks as checks
 from _serving_home import SMALL_VOCABULARY, Home
-from _serving_load import Outcome, Server, Wrk, get
+from _serving_load import Outcome, Server, Wrk, get, without_settings
 from marquee.config import LogSettings
 from marquee.telemetry import configure_logs
 from serving import predict, prepared
@@ -33,6 +39,7 @@ from start import free_port
 
 BASE = "without metrics and logs"
 USUAL = "metrics and logs"
+TRACED = "traces of all"
 COLLECTOR = """
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,6 +88,50 @@ sys.argv[0] = "marquee"
 main()
 """
 
+CALLS = """
+import asyncio, json, sys, time
+
+from marquee.api.edge import _Meter
+from marquee.config import LogSettings, TraceSettings
+from marquee.telemetry import begin_request, configure_logs, log_request
+from marquee.telemetry.traces import Traces
+
+SAID = {"method": "POST", "path": "/predict", "status": 200, "duration_ms": 3.1, "role": "service"}
+HEADERS = [(b"host", b"127.0.0.1:8000"), (b"authorization", b"Bearer 0123456789"), (b"content-length", b"97")]
+
+
+def logged():
+    line = begin_request(request_id="01234567-89ab-7def-8123-456789abcdef")
+    line.update(SAID)
+    log_request("api.request", line)
+
+
+def least(call, calls=5000, rounds=30):
+    took = []
+    for _ in range(rounds):
+        began = time.process_time()
+        for _ in range(calls):
+            call()
+        took.append((time.process_time() - began) / calls * 1e6)
+    return min(took)
+
+
+async def main():
+    configure_logs(LogSettings(format="json"))
+    meter = _Meter()
+    traces = Traces(TraceSettings(url=sys.argv[1], sample=0.0), "benchmark")
+    found = {
+        "metrics": least(lambda: meter.count("POST", "/predict", "", 200, 0.003)),
+        "logs": least(logged),
+        "not traced": least(lambda: traces.sampled(HEADERS)),
+    }
+    traces.close()
+    print(json.dumps(found))
+
+
+asyncio.run(main())
+"""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -107,7 +158,7 @@ VARIANTS = (
     Variant("metrics alone", ("logs",)),
     Variant("logs alone", ("metrics",)),
     Variant("traces of 1 %", sample=0.01, against=USUAL, at_most=0.03),
-    Variant("traces of all", sample=1.0, against=USUAL),
+    Variant(TRACED, sample=1.0, against=USUAL),
 )
 """What is to be compared with others comes before them."""
 
@@ -126,7 +177,13 @@ def main() -> None:
     chosen = [each for each in VARIANTS if each.name in {BASE, *wanted}]
     with prepared(options.home) as home:
         home.put("predictor", f"mlp {SMALL_VOCABULARY}")
-        report(chosen, measured(home, chosen, options.seconds, options.rounds))
+        found = measured(home, chosen, options.seconds, options.rounds)
+    report(chosen, found)
+    least = {name: min(outcome.cpu for outcome in outcomes) for name, outcomes in found.items()}
+    calls = timed_calls()
+    if TRACED in least and USUAL in least:
+        calls["traces, 1 %"] = calls.pop("not traced") + 0.01 * max(least[TRACED] - least[USUAL], 0.0)
+    add_up(calls, least[BASE])
 
 
 def measured(home: Home, variants: list[Variant], seconds: float, rounds: int) -> dict[str, list[Outcome]]:
@@ -146,7 +203,8 @@ def measured(home: Home, variants: list[Variant], seconds: float, rounds: int) -
         for number in range(rounds):
             turn = number % len(variants)
             for each in [*variants[turn:], *variants[:turn]]:
-                outcome = asking[each.name].run(load, seconds, server=servers[each.name])
+                with servers[each.name].alone(servers.values()):
+                    outcome = asking[each.name].run(load, seconds, server=servers[each.name])
                 if outcome.refused or outcome.broken:
                     sys.exit(f"{each.name}: {outcome.refused} refused, {outcome.broken} broken")
                 found[each.name].append(outcome)
@@ -194,6 +252,26 @@ def report(variants: list[Variant], found: Mapping[str, list[Outcome]]) -> None:
                 verdict = "met" if of_rate <= each.at_most else "missed"
                 line += f"  at most {each.at_most:.0%} of the rate: {verdict}"
         print(line, flush=True)
+
+
+def timed_calls() -> dict[str, float]:
+    """Processor time in µs of what one request adds, in a process that writes its lines to a file."""
+    with collecting() as collector, tempfile.TemporaryFile() as lines:
+        command = [sys.executable, "-c", CALLS, collector]
+        done = subprocess.run(
+            command, env=without_settings(), stdout=subprocess.PIPE, stderr=lines, text=True, check=True
+        )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def add_up(calls: Mapping[str, float], request: float) -> None:
+    """Print the parts, and their share of a request."""
+    print(f"\nthe calls alone, of {request:.0f} µs a request:")
+    for name, took in calls.items():
+        print(f"{name:<28}{took:>8.2f} µs{took / request:>8.1%}")
+    both = calls["metrics"] + calls["logs"]
+    print(f"{USUAL:<28}{both:>8.2f} µs{both / request:>8.1%}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from marquee.models._network import Adam, Network
+from marquee.models._adam import Adam
+from marquee.models._network import Network
 from marquee.models._training import Rows, train_epoch
 
 N_INPUTS, FREQUENCIES, HIDDEN, CLASSES, BATCH = 3, 16, (256, 256), 200, 32

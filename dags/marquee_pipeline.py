@@ -6,16 +6,16 @@ A challenger that the gate refuses is no failure: the champion stays, and `gate_
 
 import os
 
-from airflow.sdk import Param, chain, dag
+from airflow.sdk import chain, dag
 
-from marquee_tasks import EVERY_DAG, EVERY_TASK, MarqueeRun, check_api_health, cron, minutes
+from marquee_tasks import EVERY_DAG, EVERY_TASK, MODEL, MarqueeRun, check_api_health, cron, minutes
 
 
 @dag(
     **EVERY_DAG,
     schedule=cron(os.environ.get("MARQUEE_SCHEDULE__CRON", "0 0 * * *")),
     default_args=EVERY_TASK,
-    params={"model_name": Param("ease", type="string", description="What to train.")},
+    params=MODEL,
     doc_md=__doc__,
 )
 def marquee_pipeline() -> None:

@@ -5,9 +5,9 @@ The asset `marquee_drift` has an event for each alarm that `GET /v1/drift` shows
 `MARQUEE_MONITOR__RETRAIN=false` where Airflow does this: Marquee's own worker would do it, too.
 """
 
-from airflow.sdk import Asset, AssetWatcher, Param, chain, dag
+from airflow.sdk import Asset, AssetWatcher, chain, dag
 
-from marquee_tasks import EVERY_DAG, EVERY_TASK, DriftTrigger, MarqueeRun, check_api_health, minutes
+from marquee_tasks import EVERY_DAG, EVERY_TASK, MODEL, DriftTrigger, MarqueeRun, check_api_health, minutes
 
 DRIFT = Asset("marquee_drift", watchers=[AssetWatcher(name="marquee_drift", trigger=DriftTrigger())])
 
@@ -16,7 +16,7 @@ DRIFT = Asset("marquee_drift", watchers=[AssetWatcher(name="marquee_drift", trig
     **EVERY_DAG,
     schedule=[DRIFT],
     default_args=EVERY_TASK,
-    params={"model_name": Param("ease", type="string", description="What to train.")},
+    params=MODEL,
     doc_md=__doc__,
 )
 def marquee_retrain_on_drift() -> None:

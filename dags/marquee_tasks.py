@@ -11,18 +11,26 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import httpx
-from airflow.sdk import BaseHook, BaseOperator, Connection, Context, CronTriggerTimetable, task
+from airflow.sdk import BaseHook, BaseOperator, Connection, Context, CronTriggerTimetable, Param, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from marquee_client import Api, BusyError, ClientError, Job, RefusedError
 
-__all__ = ["EVERY_DAG", "EVERY_TASK", "DriftTrigger", "MarqueeRun", "RunTrigger", "check_api_health", "cron"]
+__all__ = [
+    "EVERY_DAG",
+    "EVERY_TASK",
+    "MODEL",
+    "DriftTrigger",
+    "MarqueeRun",
+    "RunTrigger",
+    "check_api_health",
+    "cron",
+]
 
 CONNECTION = "marquee_api"
 GRACE = timedelta(minutes=1)
@@ -73,6 +81,12 @@ EVERY_TASK: Mapping[str, Any] = {
     "execution_timeout": minutes(60),
     "on_failure_callback": tell,
 }
+MODEL: Mapping[str, Any] = {
+    "model_name": Param(
+        os.environ.get("MARQUEE_SCHEDULE__MODEL", "ease"), type="string", description="What to train."
+    )
+}
+"""The parameter of DAGs that train."""
 
 
 @task.sensor(mode="reschedule", poke_interval=10, timeout=_number("HEALTH_SECONDS", 600))
@@ -213,7 +227,7 @@ class DriftTrigger(BaseEventTrigger):
         store = self.asset_state_store
         told = set(await store.aget("told", []) if store is not None else [])
         while True:
-            with suppress(ClientError):
+            try:
                 api = _api(await BaseHook.aget_connection(CONNECTION))
                 alarms = (await asyncio.to_thread(api.get, "/v1/drift")).get("alarms", [])
                 raised = {str(alarm["alarm_id"]): alarm for alarm in alarms if not alarm.get("resolved_at")}
@@ -222,6 +236,11 @@ class DriftTrigger(BaseEventTrigger):
                     told.add(alarm_id)
                     if store is not None:
                         await store.aset("told", sorted(told))
+            except RefusedError as error:
+                # Nobody waits for this trigger who could fail, and one that raises is begun anew at once.
+                self.log.error("Drift trains nothing anew until the API lets us look. %s", error)
+            except ClientError as error:
+                self.log.info("Looking for drift again later. %s", error)
             await asyncio.sleep(_number("DRIFT_SECONDS", 300))
 
 

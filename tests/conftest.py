@@ -1,31 +1,32 @@
 """Fixtures shared by all tests: real PostgreSQL servers, a real S3 service and the real rating sets."""
 
+import io
+import logging
 import os
-import re
 import shutil
-import signal
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import hypothesis
-import obstore
 import psycopg
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+import structlog
+from free_ports import free_port
+from real_parts import Collector, Swift, Wire
 
-from marquee.config import Settings
+from marquee.config import LogSettings, Settings
 from marquee.store.embedded import EmbeddedServer
 from marquee.store.postgres import Database
+from marquee.telemetry import configure_logs, logs
 
 # Times are no property of the code under test: a busy machine must not fail it.
 hypothesis.settings.register_profile("marquee", deadline=None)
@@ -33,18 +34,42 @@ hypothesis.settings.load_profile("marquee")
 
 REPOSITORY = Path(__file__).parent.parent
 OF_TESTS = {
+    "MARQUEE_LINT_ENV",
     "MARQUEE_REALDATA",
     "MARQUEE_SOAK",
     "MARQUEE_TEST_AIRFLOW",
     "MARQUEE_TEST_BROWSER",
+    "MARQUEE_TEST_DOCKER_CACHE",
+    "MARQUEE_TEST_REQUIRED",
     "MARQUEE_TEST_SWIFT",
 }
 """Variables that are no settings."""
 
 
-NOT_INSTALLABLE = ("Alloy", "Grafana", "Loki", "Promtail")
-"""Servers that no package of Debian, PyPI or npm brings: their tests run where they are on the path."""
+NOT_INSTALLABLE = (
+    "Alloy",
+    "Docker",
+    "Grafana",
+    "Loki",
+    "Network namespaces",
+    "Promtail",
+    "PyTorch",
+    "Terraform",
+    "The previous release",
+)
+"""What no package of Debian, PyPI or npm brings, or not to every machine: its tests run where it is."""
 NOT_RUN = "not run: "
+
+
+def _required() -> set[str]:
+    """Those of `NOT_INSTALLABLE` that MARQUEE_TEST_REQUIRED names, separated by commas."""
+    return {name.strip() for name in os.environ.get("MARQUEE_TEST_REQUIRED", "").split(",")} - {""}
+
+
+def pytest_configure() -> None:
+    """A name with a slip in it would require nothing."""
+    if unknown := _required() - set(NOT_INSTALLABLE):
+        raise pytest.UsageError(f"MARQUEE_TEST_REQUIRED: no part is named {', '.join(sorted(unknown))}")
 
 
 def _missing(what: str) -> None:
@@ -61,14 +86,20 @@ def missing() -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def not_run() -> Callable[[str], None]:
-    """Say that a server of `NOT_INSTALLABLE` is not there; it does not return, and the summary lists it."""
+def not_run() -> Callable[..., None]:
+    """
+    Say that one of `NOT_INSTALLABLE` is not there, and why; it never returns.
 
-    def skip(what: str) -> None:
+    The test fails where the part is required, and is else skipped and listed by the summary.
+    """
+
+    def end(what: str, why: str = "which is not on the path") -> None:
         assert what in NOT_INSTALLABLE
-        pytest.skip(f"{NOT_RUN}{what}")
+        if what in _required():
+            pytest.fail(f"{NOT_RUN}{what}, {why}")
+        pytest.skip(f"{NOT_RUN}{what}, {why}")
 
-    return skip
+    return end
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +119,25 @@ def _clean_environment() -> Iterator[None]:
             if name.startswith(("MARQUEE_", "AWS_")) and name not in OF_TESTS:
                 patch.delenv(name)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        # Nor is a machine that is busy with other tests a database that is away, or a model that is too slow.
+        patch.setenv("MARQUEE_API__DATABASE_SECONDS", "20")
+        patch.setenv("MARQUEE_API__DEADLINE_MS", "10000")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """No test leaves the next one loggers that write to a stream, or to a file, of its own."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    yield
+    if root.handlers is not handlers:
+        configure_logs(LogSettings(), stream=io.StringIO())  # closes the file
+        logging.captureWarnings(False)
+        root.handlers = handlers
+        root.setLevel(level)
+        structlog.configure(**configured)
+        logs._lines = None
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +194,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     def run(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True, cwd=folder, **account)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     data = str(folder / "data")
     try:
         run(found["initdb"], "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8",
@@ -160,57 +207,6 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-class Collector(ThreadingHTTPServer):
-    """What takes spans over OTLP, as an OpenTelemetry collector does."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _CollectorHandler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.requests = 0
-        self.headers: list[dict[str, str]] = []
-        self.spans: list[dict[str, Any]] = []
-
-    def take(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Keep the spans of a request, and say how it is answered."""
-        self.requests += 1
-        if path != "/v1/traces" or headers["content-type"] != "application/x-protobuf":
-            return 404
-        self.headers.append({name.lower(): value for name, value in headers.items()})
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            about = _otlp_values(resource.resource.attributes)
-            for span in (span for scope in resource.scope_spans for span in scope.spans):
-                self.spans.append(
-                    {
-                        "name": span.name,
-                        "kind": span.kind,
-                        "trace_id": span.trace_id.hex(),
-                        "span_id": span.span_id.hex(),
-                        "parent_id": span.parent_span_id.hex(),
-                        "status": span.status.code,
-                        "attributes": _otlp_values(span.attributes),
-                        "service": about["service.name"],
-                        "text": f"{resource.resource} {span}",
-                    }
-                )
-        return 200
-
-
-class _CollectorHandler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        assert isinstance(self.server, Collector)
-        self.send_response(self.server.take(self.path, self.headers, body))
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-def _otlp_values(attributes: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """A collector of traces on a port of its own."""
@@ -220,166 +216,6 @@ def collector() -> Iterator[Collector]:
         yield server
         server.shutdown()
         thread.join()
-
-
-class Swift:
-    """
-    OpenStack Swift with its S3 API, in a process of its own; what is stored outlives `kill`.
-
-    Attributes:
-        clock_offset: seconds that its clock is ahead from the next start on.
-    """
-
-    def __init__(self, python: Path, folder: Path, *, clock_offset: float = 0) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
-        self.credentials = folder / "credentials"
-        self.credentials.write_text(
-            "[default]\naws_access_key_id = test:tester\naws_secret_access_key = testing123\n"
-        )
-        self.clock_offset = clock_offset
-        self._command = [python, REPOSITORY / "tests/swift_server.py", folder, self.port]
-        self._process: subprocess.Popen[str] | None = None
-        self._changing = threading.Lock()  # who kills it may be another thread than who starts it again
-
-    def start(self) -> None:
-        """Start it, or start it again."""
-        with self._changing, (self.folder / "log").open("a") as log:
-            self._process = subprocess.Popen(
-                [*map(str, [*self._command, self.clock_offset])],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            self.kill()
-            pytest.fail(f"Swift did not start: {(self.folder / 'log').read_text()}")
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-        with self._changing:
-            assert self._process is not None
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe is not None
-                pipe.close()
-
-    def store(self, bucket: str) -> obstore.store.S3Store:
-        """A bucket as any S3 client sees it."""
-        return obstore.store.S3Store(
-            bucket,
-            endpoint=self.endpoint,
-            access_key_id="test:tester",
-            secret_access_key="testing123",
-            client_options={"allow_http": True},
-        )
-
-    def settings(self, bucket: str | None = None) -> dict[str, Any]:
-        """`MARQUEE_OBJECTS__*` of a prefix in a bucket; default: a new one."""
-        if bucket is None:
-            bucket = f"test-{uuid4().hex}"
-            url = obstore.sign(self.store(bucket), "PUT", "", timedelta(seconds=60))
-            httpx.put(url).raise_for_status()
-        return {
-            "url": f"s3://{bucket}/some/prefix",
-            "endpoint": self.endpoint,
-            "credentials_file": self.credentials,
-            "timeout_seconds": 20,
-            "connect_timeout_seconds": 2,
-            "retries": 1,
-        }
-
-
-class Wire:
-    """
-    The network before a server.
-
-    Attributes:
-        requests: heads of requests as they were sent, in HTTP's way; the names of headers in small letters.
-        is_proxy: whether clients take it for an HTTP proxy.
-        silent: whether connections are taken and nothing is said.
-        stalls_at: bytes towards the server after which nothing travels any more.
-        dribbles: seconds between pieces of 2 KiB, in both directions.
-        after: bytes towards the server, and what is done after those.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._upstream = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.requests: list[str] = []
-        self.is_proxy = False
-        self.silent = False
-        self.stalls_at: int | None = None
-        self.dribbles: float | None = None
-        self.after: tuple[int, Callable[[], None]] | None = None
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        for one in self._open:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._open.append(client)
-                if not self.silent:
-                    self._connect(client)
-
-    def _connect(self, client: socket.socket) -> None:
-        try:
-            server = socket.create_connection(("127.0.0.1", self._upstream))
-        except OSError:
-            client.close()
-            return
-        self._open.append(server)
-        for pair in ((client, server, True), (server, client, False)):
-            threading.Thread(target=self._copy, args=pair, daemon=True).start()
-
-    def _copy(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if upwards:
-                    data = self._seen(data)
-                    if self.stalls_at is not None:
-                        self.stalls_at -= len(data)
-                        if self.stalls_at <= 0:
-                            continue
-                self._pass_on(data, sink)
-        for one in (source, sink):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def _pass_on(self, data: bytes, sink: socket.socket) -> None:
-        if self.dribbles is None:
-            sink.sendall(data)
-            return
-        for start in range(0, len(data), 2048):
-            sink.sendall(data[start : start + 2048])
-            time.sleep(self.dribbles)
-
-    def _seen(self, data: bytes) -> bytes:
-        if self.after is not None:
-            left, action = self.after
-            self.after = (left - len(data), action)
-            if left <= len(data):
-                self.after = None
-                action()
-        if re.match(rb"[A-Z]+ \S+ HTTP/1", data):
-            if self.is_proxy:
-                data = re.sub(rb"\A([A-Z]+) http://[^/ ]+", rb"\1 ", data)
-            self.requests.append(data.partition(b"\r\n\r\n")[0].decode("latin-1"))
-        return data
 
 
 @pytest.fixture
@@ -431,7 +267,98 @@ def swift(swift_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server.kill()
 
 
-REAL_PARTS = {"postgres", "server_url", "swift", "make_swift"}
+@dataclass(frozen=True)
+class Caddy:
+    """
+    A running Caddy with a file of deploy/proxy.
+
+    Attributes:
+        url: of the site that it serves.
+        plain: the URL without TLS, of the edge.
+        health: where its container asks whether it is well.
+        log: what it wrote, its access log included.
+        authority: certificate of its own CA.
+    """
+
+    url: str
+    plain: str
+    health: str
+    log: Path
+    authority: Path
+
+
+@pytest.fixture(scope="session")
+def run_caddy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Caddy]]:
+    """
+    Run Caddy on loopback with one of our files: `with run_caddy("Caddyfile", API_UPSTREAM=…) as edge`.
+
+    Of the file a copy is used in which slow clients are slow sooner. As the edge it has a CA of its own, and
+    an operator `ops` with the password `s3cret`.
+    """
+    program = shutil.which("caddy")
+    if program is None:
+        _missing("caddy")
+    assert program is not None
+
+    @contextmanager
+    def run(name: str, **environment: str) -> Iterator[Caddy]:
+        folder = tmp_path_factory.mktemp("caddy")
+        text = (REPOSITORY / "deploy" / "proxy" / name).read_text()
+        text = text.replace("\tadmin ", "\tdefault_bind 127.0.0.1\n\tadmin ", 1)
+        text = text.replace("read_header 10s", "read_header 1s").replace("read_body 20s", "read_body 8s")
+        (folder / "Caddyfile").write_text(text)
+        (folder / "users").write_text(f"ops {PASSWORD_HASH}\n")
+        secure, plain, health = (str(free_port()) for _ in range(3))
+        host = environment.get("SITE_ADDRESS", "localhost")
+        is_edge = name == "Caddyfile"
+        made = Caddy(
+            url=f"https://{host}:{secure}" if is_edge else f"http://127.0.0.1:{plain}",
+            plain=f"http://{host}:{plain}",
+            health=f"http://127.0.0.1:{health if is_edge else plain}/healthz",
+            log=folder / "log",
+            authority=folder / "caddy/pki/authorities/local/root.crt",
+        )
+        variables = {
+            "ADMIN_ADDRESS": "off",
+            "HEALTH_PORT": health,
+            "HTTPS_PORT": secure,
+            "HTTP_PORT": plain,
+            "PROXY_USERS_FILE": str(folder / "users"),
+            "SITE_TLS": "internal",
+            "WEB_PORT": plain,
+            "XDG_CONFIG_HOME": str(folder),
+            "XDG_DATA_HOME": str(folder),
+        }
+        command = [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+        with made.log.open("wb") as log, ExitStack() as stack:
+            process = subprocess.Popen(
+                command, env={**os.environ, **variables, **environment}, stdout=log, stderr=log, cwd=folder
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            deadline = time.monotonic() + 60
+            while not (_answers(made.health) and (not is_edge or _answers(f"{made.url}/mlflow"))):
+                assert process.poll() is None, made.log.read_text()
+                assert time.monotonic() < deadline, made.log.read_text()
+                time.sleep(0.02)
+            yield made
+
+    return run
+
+
+PASSWORD_HASH = "$2b$04$tiN/jftI.QF45cGawWwRmOL2lxP7ZVRznGaY2E.WdBstUwp7FG1tu"
+"""Of `s3cret`, made with the least work."""
+
+
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(url, verify=False, trust_env=False, timeout=20)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+REAL_PARTS = {"postgres", "server_url", "swift", "make_swift", "run_caddy"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -448,7 +375,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in terminalreporter.stats.get("skipped", [])
         if isinstance(report.longrepr, tuple)
     ]
-    for name in NOT_INSTALLABLE:
-        count = sum(reason.endswith(f"{NOT_RUN}{name}") for reason in reasons)
-        if count:
-            terminalreporter.write_line(f"{NOT_RUN}{count} of {name}, which is not on the path", yellow=True)
+    lacking = Counter(reason.partition(NOT_RUN)[2] for reason in reasons if NOT_RUN in reason)
+    for what, count in sorted(lacking.items()):
+        terminalreporter.write_line(f"{NOT_RUN}{count} of {what}", yellow=True)

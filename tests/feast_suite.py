@@ -19,6 +19,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from free_ports import free_port
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
@@ -276,9 +277,7 @@ def redis_url(tmp_path: Path, missing: Callable[[str], None]) -> Iterator[str]:
     found = shutil.which("redis-server")
     if found is None:
         missing("redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = [
         "--port",
         port,

@@ -3,15 +3,17 @@ OpenStack Swift in one process, all four servers of it, for tests and benchmarks
 
 Run by the Python of `.venv-swift`: `python swift_server.py FOLDER PORT [CLOCK_OFFSET_SECONDS]`. The S3 API
 answers on PORT of the loopback, with access key `test:tester` and secret `testing123`; what is stored stays
-in FOLDER, so that a server that was killed can be started again.
+in FOLDER, so that a server that was killed can be started again. Who imports it starts it by `start`.
 """
 
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-FOLDER, PORT, CLOCK_OFFSET = Path(sys.argv[1]).resolve(), int(sys.argv[2]), float((*sys.argv, 0)[3])
+CLOCK_OFFSET = float((*sys.argv, 0)[3]) if __name__ == "__main__" else 0.0
 
 _true_time = time.time
 if CLOCK_OFFSET:  # before anything of Swift takes the function
@@ -64,15 +66,47 @@ use = egg:swift#copy
 )
 
 
-def listen(port: int) -> socket.socket:
-    return eventlet.listen(("127.0.0.1", port), reuse_addr=True, backlog=256)
+def start(folder: Path, host: str, port: int, around: Callable[[Any], Any] = lambda app: app) -> None:
+    """
+    Start all four servers; they answer while the calling thread waits by means of eventlet.
+
+    Args:
+        folder: where everything is kept.
+        host: of the S3 API, with `port`; the other servers are on the loopback alone.
+        around: is given the proxy's application and returns what is served in its place.
+    """
+    (folder / "devices" / "d1").mkdir(parents=True, exist_ok=True)
+    (folder / "swift.conf").write_text(
+        "[swift-hash]\nswift_hash_path_suffix = marquee\n[storage-policy:0]\nname = one\ndefault = yes\n"
+    )
+    set_swift_dir(str(folder))
+    sockets = {name: listen("127.0.0.1", 0) for name in ("account", "container", "object")}
+    for name, sock in sockets.items():
+        ring = RingBuilder(4, 1, 1)  # 16 partitions, one replica
+        backend = sock.getsockname()[1]
+        ring.add_dev(
+            {"id": 0, "region": 1, "zone": 1, "weight": 1, "ip": "127.0.0.1", "port": backend, "device": "d1"}
+        )
+        ring.rebalance()
+        ring.get_ring().save(str(folder / f"{name}.ring.gz"))
+    for name, sock in sockets.items():
+        serve(sock, load(folder, name, sock))
+    sock = listen(host, port)
+    serve(sock, around(load(folder, "proxy", sock)))
 
 
-def serve(name: str, sock: socket.socket) -> None:
-    path = FOLDER / f"{name}.conf"
+def listen(host: str, port: int) -> socket.socket:
+    return eventlet.listen((host, port), reuse_addr=True, backlog=256)
+
+
+def load(folder: Path, name: str, sock: socket.socket) -> Any:
+    path = folder / f"{name}.conf"
     body = PROXY if name == "proxy" else BACKEND.format(name=name)
-    path.write_text(COMMON.format(port=sock.getsockname()[1], folder=FOLDER) + body)
-    app = loadapp(str(path), global_conf={"log_name": name})
+    path.write_text(COMMON.format(port=sock.getsockname()[1], folder=folder) + body)
+    return loadapp(str(path), global_conf={"log_name": name})
+
+
+def serve(sock: socket.socket, app: Any) -> None:
     eventlet.spawn(
         wsgi.server,
         sock,
@@ -87,22 +121,7 @@ def serve(name: str, sock: socket.socket) -> None:
 
 
 def main() -> None:
-    (FOLDER / "devices" / "d1").mkdir(parents=True, exist_ok=True)
-    (FOLDER / "swift.conf").write_text(
-        "[swift-hash]\nswift_hash_path_suffix = marquee\n[storage-policy:0]\nname = one\ndefault = yes\n"
-    )
-    set_swift_dir(str(FOLDER))
-    sockets = {name: listen(0) for name in ("account", "container", "object")}
-    for name, sock in sockets.items():
-        ring = RingBuilder(4, 1, 1)  # 16 partitions, one replica
-        port = sock.getsockname()[1]
-        ring.add_dev(
-            {"id": 0, "region": 1, "zone": 1, "weight": 1, "ip": "127.0.0.1", "port": port, "device": "d1"}
-        )
-        ring.rebalance()
-        ring.get_ring().save(str(FOLDER / f"{name}.ring.gz"))
-    for name, sock in {**sockets, "proxy": listen(PORT)}.items():
-        serve(name, sock)
+    start(Path(sys.argv[1]).resolve(), "127.0.0.1", int(sys.argv[2]))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     # Whoever started this is gone when its end of the pipe closes.

@@ -1,12 +1,14 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
 from marquee import jobs
-from marquee.errors import ConflictError
+from marquee.config import Settings
+from marquee.errors import ConflictError, StoreUnavailableError
 from marquee.jobs import Hold, Queue
 from marquee.pipelines import PIPELINES
 from marquee.store.postgres import Database
@@ -126,12 +128,12 @@ def test_beat_tells_of_cancelling(database, queue):
         run_id = runs.create(connection, "train").run_id
         runs.start(connection, run_id)
     with Hold(database, run_id) as hold:
-        assert hold.beat(step="fit", progress=0.5)
+        assert hold.beat(1, step="fit", progress=0.5)
         with database.begin() as connection:
             run = runs.get(connection, run_id)
             assert (run.step, run.progress) == ("fit", 0.5)
             runs.fail(connection, run_id, "Cancelled.", status="cancelled")
-        assert not hold.beat()
+        assert not hold.beat(1)
 
 
 def test_hold_survives_a_lost_connection(database, queue):
@@ -140,19 +142,85 @@ def test_hold_survives_a_lost_connection(database, queue):
         runs.start(connection, run_id)
     with Hold(database, run_id) as hold:
         terminate_lock_holders(database)
-        assert hold.beat()  # notices the loss
-        assert hold.beat(step="again")  # has the lock again
+        assert hold.beat(1)  # notices the loss
+        assert hold.beat(1, step="again")  # has the lock again
         with pytest.raises(ConflictError), Hold(database, run_id):
             pass
 
 
+def started(database: Database, pipeline: str = "train") -> UUID:
+    with database.begin() as connection:
+        return runs.start(connection, runs.create(connection, pipeline).run_id).run_id
+
+
 def test_hold_that_was_lost_to_another_process_ends(database, queue):
-    run_id = uuid4()
+    run_id = started(database)
     with Hold(database, run_id) as hold:
         terminate_lock_holders(database)
-        assert hold.beat()
+        assert hold.beat(1)
         with Hold(database, run_id):
-            assert not hold.beat()
+            with database.begin() as connection:
+                runs.start(connection, run_id)
+            assert not hold.beat(1)
+
+
+def test_hold_goes_on_while_the_server_believes_that_its_lost_connection_lives(database, queue):
+    run_id = started(database)
+    with Hold(database, run_id) as hold:
+        terminate_lock_holders(database)
+        assert hold.beat(1)
+        with Hold(database, run_id):  # as the lost connection does, for whom nobody starts the run
+            assert hold.beat(1)
+            assert hold.beat(1, step="fit")
+        with database.begin() as connection:
+            assert runs.get(connection, run_id).step == "fit"
+        assert hold.beat(1)  # has the lock again
+        with pytest.raises(ConflictError), Hold(database, run_id):
+            pass
+
+
+def test_hold_goes_on_while_all_connections_are_in_use(database, queue, monkeypatch):
+    monkeypatch.setattr(database.engine.pool, "_timeout", 0.01)
+    run_id = started(database)
+    with Hold(database, run_id) as hold, ExitStack() as others:
+        terminate_lock_holders(database)
+        assert hold.beat(1)
+        with pytest.raises(StoreUnavailableError, match="in use"):
+            while True:
+                others.enter_context(database.begin())
+        assert hold.beat(1)
+        others.close()
+        assert hold.beat(1, step="again")
+
+
+def test_server_notices_soon_that_a_host_has_gone(server_url):
+    settings = Settings(database={"url": server_url})
+    with Database.open(settings, prepare=False) as database, Hold(database, uuid4()) as hold:
+        shown = [
+            hold._connection.scalar(text(f"SHOW tcp_keepalives_{name}"))
+            for name in ("idle", "interval", "count")
+        ]
+    assert shown == ["10", "5", "3"]
+
+
+def test_silent_run_that_nobody_executes_or_will_fails_with_its_steps(database, queue):
+    with database.begin() as connection:
+        dead = jobs.create_run(connection, "pipeline")
+        step = runs.steps(connection, [dead.run_id])[dead.run_id][0]
+        for run_id in (dead.run_id, step.run_id):
+            runs.start(connection, run_id)
+        queued = queue.submit(connection, "backup").run_id
+        runs.start(connection, queued)
+    held, lively = started(database, "features"), started(database, "monitor")
+    with database.begin() as connection:
+        silent = "UPDATE runs SET heartbeat_at = heartbeat_at - interval '11 seconds' WHERE run_id <> :lively"
+        connection.execute(text(silent), {"lively": lively})
+    with Hold(database, held), database.begin() as connection:
+        assert jobs.fail_dead(connection, 10) == [str(dead.run_id)]
+    with database.begin() as connection:
+        assert "without a word" in runs.get(connection, dead.run_id).error
+        assert runs.get(connection, step.run_id).status == "failed"
+        assert {runs.get(connection, run_id).status for run_id in (queued, held, lively)} == {"running"}
 
 
 def test_racing_submits_make_one_run(database, queue):
@@ -179,3 +247,21 @@ def terminate_lock_holders(database: Database) -> None:
                 "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
             )
         )
+
+
+def test_waiting_run_whose_job_was_dropped_is_queued_again_by_who_knows_its_pipeline(database, queue):
+    with database.begin() as connection:
+        run = queue.submit(connection, "monitor")
+        connection.execute(text("DELETE FROM queue.procrastinate_jobs"))
+    for known, requeued in (({"train"}, []), (PIPELINES, [str(run.run_id)]), (PIPELINES, [])):
+        with database.begin() as connection:
+            assert jobs.requeue_dropped(connection, known) == requeued
+    assert queued(database) == [("pipeline.monitor", "monitor", str(run.run_id))]
+
+
+def test_run_that_has_a_job_or_is_held_was_not_dropped(database, queue):
+    with database.begin() as connection:
+        queue.submit(connection, "pipeline")  # its steps wait without jobs of their own
+        held = jobs.create_run(connection, "backup")
+    with Hold(database, held.run_id), database.begin() as connection:
+        assert jobs.requeue_dropped(connection, PIPELINES) == []

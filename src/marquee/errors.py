@@ -21,6 +21,7 @@ Every error that Marquee raises on purpose.
     └─ StoreError
        ├─ DamagedObjectError    the content of an object is not what was stored
        └─ StoreUnavailableError retryable → 503
+          └─ StoreBusyError      it answers, and could not do this just now
 
 Caller mistakes stay `ValueError` and `TypeError`. Each message says what happened, which value, and
 what to do next; `fix` carries the last part where it can be shown on its own.
@@ -45,6 +46,7 @@ __all__ = [
     "SchemaError",
     "SourceUnavailableError",
     "StaleDataError",
+    "StoreBusyError",
     "StoreError",
     "StoreUnavailableError",
 ]
@@ -152,3 +154,7 @@ class DamagedObjectError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """A database or object store cannot be reached now; trying again later may help."""
+
+
+class StoreBusyError(StoreUnavailableError):
+    """A database answers and could not do this one thing now, for a lock, a time limit or a full disk."""

@@ -177,7 +177,8 @@ def require_feast() -> None:
     if find_spec("feast") is None:
         raise ConfigError(
             "Feast is not installed.",
-            fix="Run: pip install 'marquee[feast]'; without it leave MARQUEE_FEATURES__STORE unset.",
+            fix="Run: pip install 'marquee-recsys[feast]' (in a checkout: make setup-feast); without "
+            "it leave MARQUEE_FEATURES__STORE unset.",
         )
     before = os.environ.get(METRICS_FOLDER)
     importlib.import_module("feast")

@@ -7,18 +7,16 @@ being executed holds an advisory lock, which PostgreSQL gives back the moment it
 a run is alive is known without guessing from clocks.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, func, select
 
-from marquee.errors import ConflictError, KeyReusedError, RunFinishedError
+from marquee.errors import ConflictError, KeyReusedError, RunFinishedError, StoreError
 from marquee.store.postgres import Database
-from marquee.store.repositories import runs
+from marquee.store.repositories import queue, runs
 from marquee.store.repositories.runs import Run
 from marquee.telemetry import get_logger
 from marquee.telemetry.spans import traceparent
@@ -33,7 +31,9 @@ __all__ = [
     "Hold",
     "Queue",
     "create_run",
+    "fail_dead",
     "is_alive",
+    "requeue_dropped",
     "requeue_stalled",
     "task_name",
     "worker_app",
@@ -59,42 +59,8 @@ LOCKS: Final[Mapping[str, str]] = {
 STEPS: Final[Mapping[str, Sequence[str]]] = {"pipeline": ("prepare", "train", "promote", "infer")}
 """Pipeline → those that it runs one after the other, each a run of its own."""
 
-SCHEMA: Final = "queue"
-SCHEMA_LOCK: Final = 0x51756575  # "Queu"; any number that nobody else locks
 QUEUE_NAME: Final = "pipelines"
-
-# procrastinate writes its names unqualified: each function finds them wherever it is called from.
-_PIN_SEARCH_PATH: Final = f"""
-DO $$
-DECLARE routine regprocedure;
-BEGIN
-    FOR routine IN SELECT oid FROM pg_proc WHERE pronamespace = '{SCHEMA}'::regnamespace LOOP
-        EXECUTE format('ALTER FUNCTION %s SET search_path = {SCHEMA}, pg_temp', routine);
-    END LOOP;
-END $$
-"""  # noqa: S608
-_DEFER: Final = text(
-    f"""
-    SELECT {SCHEMA}.procrastinate_defer_jobs_v1(
-        ARRAY[ROW(:queue, :task, 0, :lock, NULL, CAST(:args AS jsonb), NULL)]
-        ::{SCHEMA}.procrastinate_job_to_defer_v1[]
-    )
-    """
-)
-_HAS_JOB: Final = text(
-    f"""
-    SELECT EXISTS (
-        SELECT FROM {SCHEMA}.procrastinate_jobs
-        WHERE status IN ('todo', 'doing') AND args ->> 'run_id' = :run_id
-    )
-    """  # noqa: S608
-)
-_DROP_JOB: Final = text(
-    f"DELETE FROM {SCHEMA}.procrastinate_jobs WHERE status = 'todo' AND args ->> 'run_id' = :run_id"  # noqa: S608
-)
-_SILENCE: Final = text(
-    f"SELECT extract(epoch FROM now() - max(last_heartbeat)) FROM {SCHEMA}.procrastinate_workers"  # noqa: S608
-)
+DIED: Final = "The process that ran it ended without a word."
 
 
 class Queue:
@@ -112,7 +78,7 @@ class Queue:
     def open(cls, database: Database, *, locks: Mapping[str, str] = LOCKS) -> Self:
         """The queue of a database, its tables made if need be."""
         with database.begin() as connection:
-            _ensure_schema(connection)
+            queue.ensure_schema(connection)
         return cls(locks=locks)
 
     def submit(
@@ -185,15 +151,7 @@ class Queue:
         parent = traceparent()
         if parent is not None:
             args["traceparent"] = parent
-        connection.execute(
-            _DEFER,
-            {
-                "queue": QUEUE_NAME,
-                "task": task_name(pipeline),
-                "lock": self.locks[pipeline],
-                "args": json.dumps(args),
-            },
-        )
+        queue.defer(connection, QUEUE_NAME, task=task_name(pipeline), lock=self.locks[pipeline], args=args)
 
     def cancel(self, connection: Connection, run_id: UUID, *, by: str) -> Run:
         """
@@ -217,13 +175,12 @@ class Queue:
                 run_id=str(run_id),
             )
         runs.fail(connection, whole, f"Cancelled by {by}.", status="cancelled")
-        connection.execute(_DROP_JOB, {"run_id": str(whole)})
+        queue.drop_job(connection, whole)
         return runs.get(connection, run_id)
 
     def silence(self, connection: Connection) -> float | None:
         """For how many seconds no worker has given a sign of life; None where none ever has."""
-        seconds = connection.scalar(_SILENCE)
-        return None if seconds is None else float(seconds)
+        return queue.silence(connection)
 
     def _check(self, pipeline: str) -> None:
         if pipeline not in self.locks:
@@ -244,11 +201,13 @@ class Hold:
         self.run_id = run_id
         self._database = database
         self._connection: Connection | None = None
+        self._is_locked = False
 
     def __enter__(self) -> Self:
         with self._database.translate_errors():
-            self._connection = self._locked_connection()
-        if self._connection is None:
+            self._lock()
+        if not self._is_locked:
+            self.__exit__()
             raise ConflictError(
                 f"Another process executes the run {self.run_id}.",
                 run_id=str(self.run_id),
@@ -259,39 +218,46 @@ class Hold:
     def __exit__(self, *_: object) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+        self._connection, self._is_locked = None, False
 
-    def beat(self, *, step: str | None = None, progress: float | None = None) -> bool:
+    def beat(self, attempt: int, *, step: str | None = None, progress: float | None = None) -> bool:
         """
         Report a sign of life, and where the run is.
 
+        Args:
+            attempt: which start of the run this is.
+
         Returns:
             Whether to go on: False when the run was cancelled or another process has taken it up. A
-            database that is away for a while does not end a run.
+            database that is away for a while does not end a run, nor does a lock that is not to be had
+            again: the server may not have noticed yet that the connection which had it is lost.
         """
         try:
-            if self._connection is None:
-                self._connection = self._locked_connection()
-                if self._connection is None:
-                    return False
-            return runs.heartbeat(self._connection, self.run_id, step=step, progress=progress)
-        except DBAPIError as error:
-            get_logger().warning("jobs.heartbeat_failed", run_id=str(self.run_id), error=str(error.orig))
+            with self._database.translate_errors():
+                connection = self._lock()
+                return runs.heartbeat(connection, self.run_id, attempt, step=step, progress=progress)
+        except StoreError as error:
+            get_logger().warning("jobs.heartbeat_failed", run_id=str(self.run_id), error=str(error))
             if self._connection is not None:
                 self._connection.invalidate()
                 self.__exit__()
             return True
 
-    def _locked_connection(self) -> Connection | None:
+    def _lock(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        if not self._is_locked:
+            taken = select(func.pg_try_advisory_lock(_lock_key(self.run_id)))
+            self._is_locked = bool(self._connection.scalar(taken))
+        return self._connection
+
+    def _connect(self) -> Connection:
         connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         connection.detach()  # closing it gives the lock back; returning it to the pool would not
-        # A server notices the silence of a host that lost its power, too (ignored on a socket).
-        connection.exec_driver_sql("SET tcp_keepalives_idle = 10")
-        connection.exec_driver_sql("SET tcp_keepalives_interval = 5")
-        if connection.scalar(select(func.pg_try_advisory_lock(_lock_key(self.run_id)))):
-            return connection
-        connection.close()
-        return None
+        # A server notices within 25 s the silence of a host that lost its power, too (ignored on a socket).
+        for name, value in (("idle", 10), ("interval", 5), ("count", 3)):
+            connection.exec_driver_sql(f"SET tcp_keepalives_{name} = {value}")
+        return connection
 
 
 def create_run(
@@ -322,7 +288,7 @@ def create_run(
 def is_alive(connection: Connection, run_id: UUID) -> bool:
     """Whether an unfinished run, or the run that it is a step of, waits in the queue or is being executed."""
     whole = runs.get(connection, run_id).parent_id or run_id
-    if connection.scalar(_HAS_JOB, {"run_id": str(whole)}):
+    if queue.has_job(connection, whole):
         return True
     return not connection.scalar(select(func.pg_try_advisory_xact_lock(_lock_key(whole))))
 
@@ -337,7 +303,7 @@ def worker_app(database: Database) -> "procrastinate.App":
     import procrastinate  # here, not above: an API only submits, and starts sooner without it
 
     given = conninfo_to_dict(database.url).get("options")
-    options = " ".join(filter(None, [str(given or ""), f"-c search_path={SCHEMA}"]))
+    options = " ".join(filter(None, [str(given or ""), f"-c search_path={queue.SCHEMA}"]))
     connector = procrastinate.PsycopgConnector(
         conninfo=database.url,
         min_size=1,
@@ -369,6 +335,44 @@ async def requeue_stalled(
     return found
 
 
+def requeue_dropped(connection: Connection, pipelines: Collection[str]) -> Sequence[str]:
+    """
+    Queue runs again that wait and have no job: a worker that does not know a pipeline drops its jobs.
+
+    So does one of an older release, while both are there.
+
+    Args:
+        pipelines: those that are known here.
+
+    Returns:
+        The ids of their runs.
+    """
+    found = []
+    for run in runs.waiting(connection):
+        if run.pipeline in pipelines and run.pipeline in LOCKS and not is_alive(connection, run.run_id):
+            Queue().defer(connection, run.pipeline, run.run_id)
+            found.append(str(run.run_id))
+    return found
+
+
+def fail_dead(connection: Connection, silent_seconds: float) -> Sequence[str]:
+    """
+    Fail runs that nobody executes and no job would start again: who waits for them would wait for ever.
+
+    Args:
+        silent_seconds: how long such a run has given no sign of life.
+
+    Returns:
+        Their ids.
+    """
+    found = []
+    for run in runs.stale(connection, silent_seconds=silent_seconds):
+        if run.parent_id is None and not is_alive(connection, run.run_id):
+            runs.fail(connection, run.run_id, DIED)
+            found.append(str(run.run_id))
+    return found
+
+
 def _create(connection: Connection, pipeline: str, parameters: Mapping[str, Any] | None, **more: Any) -> Run:
     while True:
         try:
@@ -377,28 +381,7 @@ def _create(connection: Connection, pipeline: str, parameters: Mapping[str, Any]
             other = runs.get(connection, UUID(conflict.run_id))
             if other.finished or is_alive(connection, other.run_id):
                 raise
-            died = "The process that ran it ended without a word."
-            runs.fail(connection, other.parent_id or other.run_id, died)
-
-
-def _ensure_schema(connection: Connection) -> None:
-    # Not to_regclass: within a transaction it may answer from a cache that is older than the lock.
-    known = text("SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = :schema)").bindparams(schema=SCHEMA)
-    if connection.scalar(known):
-        return
-    connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-    if connection.scalar(known):
-        return  # another process was faster
-    from procrastinate.schema import SchemaManager
-
-    before = connection.scalar(select(func.current_setting("search_path")))
-    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-    connection.exec_driver_sql(f"SET LOCAL search_path TO {SCHEMA}")
-    # Many statements at once: only without parameters does PostgreSQL take them.
-    plain = connection.execution_options(no_parameters=True)
-    plain.exec_driver_sql(SchemaManager.get_schema())
-    plain.exec_driver_sql(_PIN_SEARCH_PATH)
-    connection.execute(select(func.set_config("search_path", before, True)))
+            runs.fail(connection, other.parent_id or other.run_id, DIED)
 
 
 def _asked(parameters: Mapping[str, Any]) -> dict[str, Any]:

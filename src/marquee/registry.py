@@ -9,9 +9,8 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, get_args
 
 from marquee.config import Settings
@@ -68,7 +67,8 @@ class Registry:
                 from mlflow import MlflowClient
             except ImportError as error:
                 raise RegistryError(
-                    "MLflow is not installed.", fix="Install it with: pip install 'marquee[train]'"
+                    "MLflow is not installed.",
+                    fix="Run: pip install 'marquee-recsys[train]' (in a checkout: make setup).",
                 ) from error
         uri = tracking_uri(settings)
         self._artifacts = settings.paths.mlflow / "artifacts"
@@ -89,12 +89,15 @@ class Registry:
         self, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str]
     ) -> Iterator["TrackedRun"]:
         """
-        A run that is finished, or marked as failed, when the block ends.
+        A run that is finished, or marked as failed, when the block ends, if MLflow answers then.
 
         Args:
             name: shown in lists, e.g. the model.
             parameters: hyper-parameters and data facts, logged whole.
             tags: e.g. the pipeline run, the snapshot, the code version.
+
+        Raises:
+            RegistryError: the run cannot be started; afterwards MLflow holds nobody up.
         """
         from mlflow.entities import Param
 
@@ -103,15 +106,14 @@ class Registry:
             run = TrackedRun(self._client, created.info.run_id)
             params = [Param(key, str(value)[:6000]) for key, value in parameters.items()]
             self._client.log_batch(run.run_id, params=params)
+        status = "FAILED"
         try:
             yield run
-        except BaseException:
-            run.flush()
-            self._client.set_terminated(run.run_id, status="FAILED")
-            raise
-        run.flush()
-        with _translated("finish a run"):
-            self._client.set_terminated(run.run_id)
+            status = "FINISHED"
+        finally:
+            with suppress(RegistryError), _translated("finish a run"):  # logged
+                run.flush()
+                self._client.set_terminated(run.run_id, status=status)
 
     def register(self, model: str, run_id: str, *, bundle_key: str, bundle_version: str) -> str:
         """
@@ -129,7 +131,9 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             tags = {"bundle_key": bundle_key, "bundle_version": bundle_version}
-            version = self._client.create_model_version(model, source=bundle_key, run_id=run_id, tags=tags)
+            # A server takes what has no scheme for a path of its own machine, and refuses it.
+            source = f"marquee:/{bundle_key}"
+            version = self._client.create_model_version(model, source=source, run_id=run_id, tags=tags)
         return str(version.version)
 
     def log_report(
@@ -207,13 +211,18 @@ def mirror_slots(settings: Settings, database: Database) -> bool:
 
 @dataclass
 class TrackedRun(Progress):
-    """A run under way; as `Progress` it collects the metrics of each step and sends them in batches."""
+    """
+    A run under way; as `Progress` it collects the metrics of each step and sends them in batches.
+
+    What MLflow does not take is sent with a later batch.
+    """
 
     _client: Any
     run_id: str
 
     def __post_init__(self) -> None:
         self._pending: list[Any] = []
+        self._due = BATCH
         self._step = 0
 
     def step(self, metrics: Mapping[str, float] | None = None) -> None:
@@ -228,20 +237,23 @@ class TrackedRun(Progress):
 
         now = int(time.time() * 1000)
         self._pending += [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        if len(self._pending) >= BATCH:
-            self.flush()
-
-    def log_files(self, directory: Path, artifact_path: str) -> None:
-        """Copy the files of a directory to the run's artifacts."""
-        with _translated("store artifacts"):
-            self._client.log_artifacts(self.run_id, str(directory), artifact_path)
+        if len(self._pending) >= self._due:
+            self._due = len(self._pending) + BATCH
+            with suppress(RegistryError):  # logged
+                self.flush()
 
     def flush(self) -> None:
-        """Send what is pending."""
-        pending, self._pending = self._pending, []
-        for start in range(0, len(pending), BATCH):
+        """
+        Send what is pending.
+
+        Raises:
+            RegistryError: MLflow does not answer.
+        """
+        while self._pending:
             with _translated("log metrics"):
-                self._client.log_batch(self.run_id, metrics=pending[start : start + BATCH])
+                self._client.log_batch(self.run_id, metrics=self._pending[:BATCH])
+            del self._pending[:BATCH]
+        self._due = BATCH
 
 
 @contextmanager
@@ -255,6 +267,6 @@ def _translated(action: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         get_logger().warning("registry.failed", action=action, error=type(error).__name__)
         raise RegistryError(
-            f"MLflow could not {action}: {str(error).splitlines()[0]}",
+            f"MLflow could not {action}: {(str(error) or type(error).__name__).splitlines()[0]}",
             fix="Check MARQUEE_MLFLOW__TRACKING_URI, or unset it to track locally.",
         ) from error

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from marquee.api.app import create_app
@@ -35,7 +34,7 @@ from marquee.store.bundles import BundleRef
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import deployments, items
-from marquee.telemetry import configure_logs, logs
+from marquee.telemetry import configure_logs
 
 Deploy = Callable[..., BundleRef]
 Running = Callable[[Settings], AbstractAsyncContextManager[tuple[httpx.AsyncClient, FastAPI]]]
@@ -228,20 +227,14 @@ async def worker(
 
 
 @pytest.fixture
-def json_logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Read what was logged, as the API logs it to a file; afterwards the loggers are as before."""
-    root, configured = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
+def json_logs() -> Callable[[], list[dict[str, Any]]]:
+    """Read what was logged, as the API logs it to a file."""
     stream = io.StringIO()
     configure_logs(LogSettings(format="json", level="debug"), stream=stream)
 
     def read() -> list[dict[str, Any]]:
-        for handler in root.handlers:
+        for handler in logging.getLogger().handlers:
             handler.flush()
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
-    yield read
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
-    logs._lines = None
+    return read

@@ -6,8 +6,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-
-from marquee.store.repositories import interactions
+from stored_events import seen_items
 
 pytestmark = pytest.mark.integration
 
@@ -78,25 +77,25 @@ async def test_key_of_one_user_stands_in_nobody_elses_way(catalogue, client, dat
 async def test_event_without_key_is_given_one_to_undo_it_by(catalogue, client, database):
     (key,) = (await send(client))["event_keys"]
     with database.begin() as connection:
-        assert interactions.seen_items(connection, 1) == {ITEM}
+        assert seen_items(connection, 1) == {ITEM}
     body = {"user_id": 1, "event": "undo", "revokes": key}
     assert (await client.post("/v1/events", json=body)).status_code == 202
     with database.begin() as connection:
-        assert interactions.seen_items(connection, 1) == frozenset()
+        assert seen_items(connection, 1) == frozenset()
 
 
 async def test_undo_that_comes_before_its_event_counts(catalogue, client, database):
     await client.post("/v1/events", json={"user_id": 1, "event": "undo", "revokes": "later"})
     await send(client, event_key="later")
     with database.begin() as connection:
-        assert interactions.seen_items(connection, 1) == frozenset()
+        assert seen_items(connection, 1) == frozenset()
 
 
 async def test_undo_of_another_users_event_does_nothing(catalogue, client, database):
     await send(client, event_key="a", user_id=1)
     await client.post("/v1/events", json={"user_id": 2, "event": "undo", "revokes": "a"})
     with database.begin() as connection:
-        assert interactions.seen_items(connection, 1) == {ITEM}
+        assert seen_items(connection, 1) == {ITEM}
 
 
 async def test_several_events_are_stored_together(catalogue, client, database):

@@ -85,8 +85,7 @@ def test_windows_that_are_over_leave_memory():
     for n in range(1024):
         rates.seconds_to_wait("key", str(n))
     counts = rates._counts
-    for window in counts._windows.values():
-        window[1] = 0.0
+    counts._windows = {key: (count, 0.0) for key, (count, _) in counts._windows.items()}
     rates.seconds_to_wait("key", "new")
     assert len(counts._windows) == 1
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 
@@ -24,8 +26,8 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 
 @contextlib.asynccontextmanager
-async def listening(database):
-    listener = Listener(database)
+async def listening(database, silence_seconds=60):
+    listener = Listener(database, silence_seconds=silence_seconds)
     task = asyncio.create_task(listener.run())
     try:
         yield listener
@@ -127,6 +129,24 @@ async def test_lost_connection_is_a_gap_and_is_made_again(database, database_url
         await listener.barrier()
     assert gaps == [False, False]
     assert heard == ["7"]
+
+
+async def test_server_that_does_not_answer_in_time_is_taken_for_lost(database, database_url):
+    async with listening(database, silence_seconds=0.2) as listener:
+        await listener.until_connected()
+        lost = asyncio.Event()
+        listener.on_gap(lost.set)
+        with psycopg.connect(database_url) as connection:
+            (server,) = connection.execute(
+                "SELECT pid FROM pg_stat_activity "
+                "WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid() AND datname = current_database()"
+            ).fetchone()
+        os.kill(server, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(60):
+                await lost.wait()
+        finally:
+            os.kill(server, signal.SIGCONT)
 
 
 async def test_absent_database_is_waited_for(database, database_url):

@@ -99,6 +99,13 @@ def name(model):
     return f"{model.model}/{model.version}"
 
 
+def salted(connection, experiment):
+    """The experiment with a salt of our own: who is in which arm is no matter of luck."""
+    salt = text("UPDATE experiments SET salt = 'salt' WHERE experiment_id = :id")
+    connection.execute(salt, {"id": experiment.experiment_id})
+    return experiments.get(connection, experiment.experiment_id)
+
+
 def _written(database):
     with database.begin() as connection:
         return connection.execute(text("SELECT count(*) FROM impressions")).scalar_one()
@@ -112,6 +119,7 @@ async def test_planted_winner_is_found_and_its_equal_is_not(database, settings, 
         experiment = start_experiment(
             connection, "planted", arms, limits=settings.canary, started_by="test", reason="test"
         )
+        experiment = salted(connection, experiment)
     report, outcome = await visited(settings, database, experiment)
 
     assert not report.errors
@@ -140,6 +148,7 @@ async def test_bad_canary_is_rolled_back_and_everybody_has_the_champion(
             started_by="test",
             reason="test",
         )
+        experiment = salted(connection, experiment)
     await visited(settings, database, experiment)
     decision = Watch(database).look()
     assert (decision.action, "hit rate" in decision.reasons[0]) == ("roll_back", True)

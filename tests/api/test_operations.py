@@ -226,7 +226,7 @@ async def test_log_of_a_run_is_read_on_from_where_the_last_reading_ended(worker,
     await finished(client, f"/v1/runs/{queued['run_id']}")
     path = f"/v1/runs/{queued['run_id']}/logs"
     async with asyncio.timeout(60):  # the last lines are written when the run has ended
-        while not (page := (await client.get(path)).json())["lines"]:
+        while "run.finished" not in str(page := (await client.get(path)).json()):
             await asyncio.sleep(0.05)
     first = (await client.get(path, params={"limit": 1})).json()
     assert first["lines"][0]["event"] == "run.started"

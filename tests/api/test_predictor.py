@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
+from stored_events import append_events
 
 from marquee.api.hot import HotCall, PassOn
 from marquee.api.predictor import HOT
 from marquee.data import Event, RankedItems
 from marquee.store import tables
-from marquee.store.repositories import interactions, recommendations
+from marquee.store.repositories import recommendations
 from marquee.store.repositories.interactions import NewEvent
 
 pytestmark = pytest.mark.integration
@@ -25,7 +26,7 @@ VIEWING = {"user_id": 1, "content_id": FIRST_ID, "watch_seconds": 5400, "rating"
 def append(database, user_id, item_id, event, **values):
     with database.begin() as connection:
         new = NewEvent(user_id, item_id, event, f"{user_id}-{item_id}-{event}", datetime.now(UTC), **values)
-        interactions.append_events(connection, [new])
+        append_events(connection, [new])
 
 
 async def test_available_content_ids_are_the_trained_vocabulary(deployed, trained, client):
@@ -92,7 +93,7 @@ async def test_prediction_of_a_user_who_saw_almost_everything_is_shorter(deploye
     rest = trained.mlp.items.ids.tolist()[3:]
     with database.begin() as connection:
         watched = [NewEvent(5, item_id, Event.WATCH, str(item_id), datetime.now(UTC)) for item_id in rest]
-        interactions.append_events(connection, watched)
+        append_events(connection, watched)
     answer = (await client.post("/predict", json={**VIEWING, "user_id": 5, "k": 100})).json()
     left = set(trained.mlp.items.ids.tolist()[:3]) - {FIRST_ID}
     assert {film["content_id"] for film in answer["recommendations"]} == left
@@ -270,7 +271,7 @@ async def test_concurrent_predictions_are_those_of_single_requests(deployed, cli
         for n, item_id in enumerate(rng.choice(trained.mlp.items.ids, user_id).tolist())
     ]
     with database.begin() as connection:
-        interactions.append_events(connection, watched)
+        append_events(connection, watched)
     viewings = [
         {
             "user_id": int(rng.integers(1, 20)),

@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from stored_events import append_events
 
 from marquee.data import Event
-from marquee.store.repositories import editing, erasures, interactions
+from marquee.store.repositories import editing, erasures
 from marquee.store.repositories.interactions import NewEvent, load_interactions
 
 pytestmark = pytest.mark.integration
@@ -28,7 +29,7 @@ def audience(trained, database):
         ]
         new.append(NewEvent(2**52, DRAMA[0], Event.UNDO, "live:undo", NOW, revokes=f"live:{DRAMA[1]}"))
         new.append(NewEvent(2**52, DRAMA[0], Event.LIKE, "live:like", NOW))
-        interactions.append_events(connection, new)
+        append_events(connection, new)
 
 
 async def get(client, path, **query):

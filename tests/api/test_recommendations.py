@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
+from stored_events import append_events
 
 from marquee.data import Event
 from marquee.models.ease import Ease, EaseConfig
-from marquee.store.repositories import editing, interactions, items
+from marquee.store.repositories import editing, items
 from marquee.store.repositories.interactions import NewEvent
 
 pytestmark = pytest.mark.integration
@@ -52,7 +53,7 @@ def happen(database):
             for i in seen
         ]
         with database.begin() as connection:
-            interactions.append_events(connection, new)
+            append_events(connection, new)
 
     return append
 
@@ -239,7 +240,7 @@ async def test_unknown_film_has_nothing_similar(champion, client):
 
 async def test_without_a_champion_popular_is_counted(catalogue, database, trained, settings, running):
     with database.begin() as connection:
-        interactions.append_events(
+        append_events(
             connection,
             [
                 NewEvent(user, FIRST_ID + 30, Event.WATCH, f"{user}:a", datetime.now(UTC))

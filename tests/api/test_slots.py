@@ -1,10 +1,16 @@
 import asyncio
+import os
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
+from marquee.api import slots
+from marquee.api.slots import read_followed
 from marquee.config import Settings
 from marquee.store.repositories import deployments, experiments
 from marquee.store.repositories.experiments import Arm
@@ -65,6 +71,30 @@ async def test_rollback_to_the_former_bundle_brings_its_answers_back(
     deploy(trained.mlp, "predictor")
     await services.probe()
     assert (await prediction(client)).json() == before
+
+
+async def test_what_an_earlier_probe_has_read_is_not_followed_after_a_later_one(
+    deployed, deploy, client, services, trained, monkeypatch
+):
+    read, released, run = asyncio.Event(), asyncio.Event(), services._run
+
+    async def held(work, *arguments, **options):
+        answer = await run(work, *arguments, **options)
+        if work is read_followed and not read.is_set():
+            read.set()
+            await released.wait()
+        return answer
+
+    deploy(trained.popularity, "predictor")  # which only an mlp can fill
+    monkeypatch.setattr(services, "_run", held)
+    earlier = asyncio.create_task(services.probe())
+    await read.wait()
+    deploy(trained.other_mlp, "predictor")
+    later = asyncio.create_task(services.probe())
+    await asyncio.wait({later}, timeout=0.3)
+    released.set()
+    await asyncio.gather(earlier, later)
+    assert (await health(client))["lacks"] == []
 
 
 async def test_corrupt_bundle_is_refused_and_the_old_one_stays(
@@ -164,7 +194,7 @@ async def test_without_database_and_model_latest_recommendations_are_503(client,
 async def test_database_that_does_not_answer_in_time_is_done_without(
     deployed, settings, database_url, running
 ):
-    hasty = Settings(home=settings.home, database=settings.database, api={"database_seconds": 0.3})
+    hasty = Settings(home=settings.home, database=settings.database, api={"database_seconds": 3.0})
     async with running(hasty) as (client, _):
         with psycopg.connect(database_url) as blocker:
             blocker.execute("LOCK TABLE interactions")
@@ -258,3 +288,18 @@ async def test_experiment_begins_and_ends_in_every_process(
         return await answered_by() == {"mlp"}
 
     await eventually(over)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there has a thread a priority of its own")
+@pytest.mark.parametrize(("before", "after"), [(0, slots.NICENESS), (15, 15)])
+def test_loading_steps_back_behind_requests_and_never_forward(before, after):
+    """A step forward is refused to users, and then nothing would ever be loaded."""
+
+    def niceness():
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(before, os.getpriority(os.PRIO_PROCESS, thread)))
+        slots._step_back()
+        return os.getpriority(os.PRIO_PROCESS, thread)
+
+    with ThreadPoolExecutor(1) as executor:
+        assert executor.submit(niceness).result() == max(after, os.getpriority(os.PRIO_PROCESS, 0))

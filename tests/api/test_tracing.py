@@ -38,6 +38,11 @@ assert not found, found
 """
 
 
+@pytest.fixture(autouse=True)
+def _time_to_close(monkeypatch):
+    monkeypatch.setattr("marquee.telemetry.traces.CLOSE_SECONDS", 30.0)
+
+
 @pytest.fixture
 def settings(settings, collector):
     """Settings that trace who asks for it, and nobody else."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+from stored_events import append_events, seen_items
 
 from marquee.api.listener import Listener
 from marquee.api.users import EMPTY, UserState, UserStates, histories
@@ -31,7 +32,7 @@ MEBIBYTE = 2**20
 
 @pytest.fixture
 async def listener(database):
-    listener = Listener(database)
+    listener = Listener(database, silence_seconds=60)
     task = asyncio.create_task(listener.run())
     await listener.until_connected()
     yield listener
@@ -41,7 +42,7 @@ async def listener(database):
 
 @contextlib.asynccontextmanager
 async def states_of(database, listener, max_bytes=MEBIBYTE):
-    states = UserStates(database, listener, max_bytes)
+    states = UserStates(database, listener, max_bytes, silence_seconds=60)
     try:
         yield states
     finally:
@@ -58,7 +59,7 @@ async def states(database, listener):
 def happen(database):
     def append(*events):
         with database.begin() as connection:
-            interactions.append_events(connection, events)
+            append_events(connection, events)
 
     return append
 
@@ -71,7 +72,7 @@ def assert_as_stored(database, state):
     """The state says what the repository says."""
     with database.begin() as connection:
         history = interactions.user_history(connection, state.user_id, limit=10_000)
-        seen = interactions.seen_items(connection, state.user_id)
+        seen = seen_items(connection, state.user_id)
     order = np.lexsort((history.events, history.item_ids, history.timestamps))[-200:]
     stored = history.take(order)
     for field, column in (
@@ -134,7 +135,7 @@ def loop_runner():
 @given(rounds=st.lists(STEPS, min_size=1, max_size=3))
 def test_states_equal_the_repository_whatever_happens(rounds, module_database, loop_runner):
     async def run():
-        listener = Listener(module_database)
+        listener = Listener(module_database, silence_seconds=60)
         task = asyncio.create_task(listener.run())
         await listener.until_connected()
         with module_database.begin() as connection:
@@ -151,7 +152,7 @@ def test_states_equal_the_repository_whatever_happens(rounds, module_database, l
                     )
                     number += 1
                 with module_database.begin() as connection:
-                    interactions.append_events(connection, events)
+                    append_events(connection, events)
                 for state in await states.get_many([3, 1, 2, 1]):
                     assert_as_stored(module_database, state)
         task.cancel()
@@ -296,8 +297,8 @@ async def test_undo_makes_a_precomputed_list_old(database, states, happen):
 
 
 async def test_without_connection_what_was_known_is_still_there(database, happen):
-    listener = Listener(database)
-    states = UserStates(database, listener, MEBIBYTE)
+    listener = Listener(database, silence_seconds=60)
+    states = UserStates(database, listener, MEBIBYTE, silence_seconds=60)
     task = asyncio.create_task(listener.run())
     await listener.until_connected()
     happen(event("a"))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import func, select
+from stored_events import append_events
 
 from marquee.api.previews import MOST
 from marquee.data import Event
@@ -12,7 +13,7 @@ from marquee.models.ease import Ease, EaseConfig
 from marquee.models.popularity import Popularity
 from marquee.store import bundles
 from marquee.store.objects import ObjectStore
-from marquee.store.repositories import deployments, interactions
+from marquee.store.repositories import deployments
 from marquee.store.repositories.interactions import NewEvent
 from marquee.store.tables import impressions
 
@@ -38,9 +39,7 @@ def watched(database):
     """User 1 has watched two films."""
     now = datetime.now(UTC)
     with database.begin() as connection:
-        interactions.append_events(
-            connection, [NewEvent(1, FIRST_ID + i, Event.WATCH, f"1:{i}", now) for i in range(2)]
-        )
+        append_events(connection, [NewEvent(1, FIRST_ID + i, Event.WATCH, f"1:{i}", now) for i in range(2)])
 
 
 async def preview(client, version, **query):

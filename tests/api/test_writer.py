@@ -9,11 +9,11 @@ import numpy as np
 import psycopg
 import pytest
 from sqlalchemy import text
+from stored_events import append_events
 
 from marquee.api.writer import EventWriter, Journal
 from marquee.data import Event
 from marquee.errors import ErasedUserError, StoreError, StoreUnavailableError
-from marquee.store.repositories import interactions
 from marquee.store.repositories.impressions import Impression, ShadowAnswer, View, rendered
 from marquee.store.repositories.interactions import NewEvent
 from marquee.store.repositories.predictions import NewPrediction
@@ -26,7 +26,7 @@ DEADLINE_SECONDS = 60
 
 @pytest.fixture
 async def writer(database):
-    made = EventWriter(database, 0.005)
+    made = EventWriter(database, 0.005, silence_seconds=60)
     yield made
     await made.aclose()
 
@@ -101,7 +101,7 @@ async def test_retried_key_changes_nothing_within_and_across_transactions(databa
 
 
 async def test_two_writers_with_the_same_keys_store_each_once(database, writer):
-    other = EventWriter(database, 0.005)
+    other = EventWriter(database, 0.005, silence_seconds=60)
     keys = [str(i) for i in range(200)]
     shuffled = [str(i) for i in np.random.default_rng(0).permutation(200)]
     one, two = await asyncio.gather(
@@ -210,7 +210,10 @@ async def test_view_marks_the_list_of_its_user_once(database, writer, journal):
     assert at[0] - seen < timedelta(seconds=1)
 
 
-async def test_view_that_comes_before_its_list_is_written_waits_for_it(database, writer, journal):
+async def test_view_that_comes_before_its_list_is_written_waits_for_it(
+    database, writer, journal, monkeypatch
+):
+    monkeypatch.setattr("marquee.api.writer.VIEW_PAUSES", (0.03,) * 2000)
     row = impression()
     view = View(row.request_id, 1, int(time.time() * 1e6))
     viewing = asyncio.create_task(writer.append([event("a")], [view]))
@@ -219,6 +222,9 @@ async def test_view_that_comes_before_its_list_is_written_waits_for_it(database,
     await journal.flush()
     assert await viewing == [True]
     assert rows(database, "SELECT count(*) FROM impressions WHERE viewed_at IS NOT NULL") == [(1,)]
+
+
+async def test_view_of_an_unknown_list_does_not_keep_its_events_waiting(writer):
     unknown = View(uuid4(), 1, int(time.time() * 1e6))
     assert await writer.append([event("b")], [unknown]) == [True]
 
@@ -269,6 +275,45 @@ async def test_rows_of_today_and_tomorrow_have_partitions_of_their_own(database,
     ]  # fmt: skip
 
 
+async def test_day_with_rows_among_everything_else_keeps_no_other_from_its_partition(database, journal):
+    now = datetime.now(UTC)
+    tomorrow = now + timedelta(days=1)
+    with database.begin() as connection:
+        connection.execute(
+            text("INSERT INTO impressions (request_id, served_at, item_ids, scores, bundle, surface) "
+                 "VALUES (gen_random_uuid(), :now, '{}', '{}', 'b', 'x')"), {"now": now}
+        )  # fmt: skip
+    for moment in (now, tomorrow):
+        journal.impression(impression(served_at=moment))
+    await journal.flush()
+    assert rows(database, "SELECT tableoid::regclass::text FROM impressions ORDER BY served_at") == [
+        ("impressions_rest",), ("impressions_rest",), (f"impressions_{tomorrow:%Y%m%d}",)
+    ]  # fmt: skip
+
+
+async def test_backup_that_keeps_partitions_from_being_made_holds_nobody_up(
+    database, database_url, journal, writer, monkeypatch
+):
+    monkeypatch.setattr("marquee.api.writer.LOCKED_SECONDS", 0.0)  # the next flush tries again
+    row = impression()
+    view = View(row.request_id, 1, int(time.time() * 1e6))
+    with psycopg.connect(database_url) as reading:
+        reading.execute("LOCK TABLE impressions IN ACCESS SHARE MODE")
+        journal.impression(row)
+        await journal.flush()
+        assert rows(database, "SELECT tableoid::regclass::text FROM impressions") == [("impressions_rest",)]
+        trying = asyncio.create_task(journal.flush())
+        while not rows(database, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+            assert not trying.done()
+            await asyncio.sleep(0.01)
+        assert await writer.append([event("a")], [view]) == [True]
+        await trying
+    journal.impression(impression(served_at=datetime.now(UTC) + timedelta(days=1)))
+    await journal.flush()
+    assert rows(database, "SELECT viewed_at IS NOT NULL FROM impressions_rest") == [(True,)]
+    assert rows(database, "SELECT count(*) FROM impressions") == [(2,)]
+
+
 async def test_journal_keeps_rows_while_the_database_is_away(database, database_url, journal):
     journal.impression(impression())
     await journal.flush()
@@ -314,7 +359,7 @@ async def test_everything_given_is_written_at_the_end(database):
 
 async def test_writer_and_repository_store_alike(database, writer):
     with database.begin() as connection:
-        interactions.append_events(connection, [event("a", rating=3.0)])
+        append_events(connection, [event("a", rating=3.0)])
     assert await writer.append([event("a", rating=3.0), event("b", rating=3.0)]) == [False, True]
     columns = "user_id, item_id, event, rating, watch_seconds, occurred_at, source, revokes, request_id"
     one, two = rows(database, f"SELECT {columns} FROM interactions")

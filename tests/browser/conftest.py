@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from free_ports import free_port
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -46,7 +46,7 @@ BROWSER_OPTIONS = [
 ]
 IMAGE_HOST = "image.tmdb.org"
 DEADLINE_SECONDS = 180
-EXPECTED_SECONDS = 30
+EXPECTED_SECONDS = 120
 GREETING = "Ctrl-C stops everything."
 
 
@@ -58,11 +58,12 @@ class Marquee:
         operator_key: of the role operator; None where no key was made, and this machine is trusted.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **variables: str) -> None:
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.operator_key: str | None = None
+        self._variables = variables
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -130,7 +131,7 @@ class Marquee:
 
     def _environment(self) -> dict[str, str]:
         given = {"MARQUEE_HOME": str(self.home), "MARQUEE_PORT": str(self.port), "MARQUEE_DEMO": "true"}
-        return {**os.environ, **given}
+        return {**os.environ, **given, **self._variables}
 
     def _is_well(self) -> bool:
         try:
@@ -215,6 +216,16 @@ def trusting_site(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield marquee
 
 
+@pytest.fixture(scope="session")
+def proxied_site(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Marquee]:
+    """Marquee that believes a proxy on this machine."""
+    folder = tmp_path_factory.mktemp("proxied")
+    with _stopped(_copy(demo_home, folder, MARQUEE_API__TRUSTED_PROXIES="127.0.0.1")) as marquee:
+        marquee.operator_key = marquee.make_key("operator")
+        marquee.start()
+        yield marquee
+
+
 # Not for the session: while it is open no test of the same process can run an event loop.
 @pytest.fixture(scope="module")
 def browser(missing: Callable[[str], None]) -> Iterator[Browser]:
@@ -264,6 +275,7 @@ def open_page(
         context = browser.new_context(
             base_url=marquee.url, locale=locale, viewport={"width": width, "height": height}, **options
         )
+        context.set_default_timeout(EXPECTED_SECONDS * 1000)
         contexts.append(context)
         noise.listen(context)
         page = context.new_page()
@@ -316,14 +328,7 @@ def _stopped(marquee: Marquee) -> Iterator[Marquee]:
         marquee.stop()
 
 
-def _copy(home: Path, folder: Path) -> Marquee:
+def _copy(home: Path, folder: Path, **variables: str) -> Marquee:
     # With owners: the database may belong to another account.
     subprocess.run(["cp", "-a", home, folder / "home"], check=True)
-    return Marquee(folder / "home")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return Marquee(folder / "home", **variables)

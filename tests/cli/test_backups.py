@@ -52,6 +52,24 @@ def test_backup_is_listed_verified_and_restored(
             connection.execute("DROP DATABASE cli_restore WITH (FORCE)")
 
 
+def test_other_database_is_given_its_own_password(
+    home: Settings, postgres: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("backup", "--json")
+    (tmp_path / "secret").write_text("that of the deployment")
+    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE cli_password")
+        try:
+            url = postgres.url_of("cli_password")
+            monkeypatch.setenv("MARQUEE_DATABASE__URL", "postgresql://marquee@127.0.0.1:1/marquee")
+            monkeypatch.setenv("MARQUEE_DATABASE__PASSWORD_FILE", str(tmp_path / "secret"))
+            given = url.replace("@", ":its%20own@", 1)
+            assert given != url
+            assert json.loads(run("restore", "--into", given, "--json"))["rows"]["items"] == 20
+        finally:
+            connection.execute("DROP DATABASE cli_password WITH (FORCE)")
+
+
 def test_damage_is_named_with_exit_code_one(home: Settings) -> None:
     run("backup", "--json")
     damaged = next((home.paths.objects / "tables/items").iterdir())

@@ -2,6 +2,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 
 from marquee.cli.checks import Check, run_checks
 from marquee.config import Settings
@@ -13,9 +14,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return settings.model_copy(update={"port": probe.getsockname()[1]})
+    return settings.model_copy(update={"port": free_port()})
 
 
 def checked(settings: Settings) -> dict[str, Check]:

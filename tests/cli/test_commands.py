@@ -4,16 +4,17 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from free_ports import free_port
 
 pytestmark = [pytest.mark.integration]
 
@@ -85,7 +86,11 @@ def test_runs_lists_what_happened(pipeline: dict[str, Any], marquee: Run) -> Non
     listed = parsed(marquee("runs", "--json"))
     assert {"prepare", "train", "infer"} <= {run["pipeline"] for run in listed}
     assert all(run["status"] == "succeeded" for run in listed)
-    assert "train" in marquee("runs").stdout
+    shown = marquee("runs").stdout
+    assert "train" in shown
+    # The table has room for the beginning of an id; the API takes whole ones.
+    for run in listed:
+        assert str(UUID(run["run_id"]))[:8] in shown
 
 
 @pytest.mark.slow
@@ -96,6 +101,7 @@ def test_doctor_finds_all_well_after_a_run(pipeline: dict[str, Any], marquee: Ru
     assert states["database"] == states["object store"] == states["challenger"] == states["predictor"] == "ok"
     assert states["champion"] in {"ok", "note"}  # the gate decides
     assert states["TMDB key"] == "note"
+    assert states["training of rankers"] == "ok"
 
 
 def test_paths_as_json_and_shell_name_the_same_places(marquee: Run, home: Path) -> None:
@@ -152,9 +158,7 @@ def test_help_lists_every_verb_and_loads_nothing_heavy(marquee: Run) -> None:
 
 @pytest.mark.slow
 def test_mlflow_opens_with_at_most_two_processes(home: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     started = subprocess.Popen(
         [sys.executable, "-m", "marquee.cli", "mlflow", "--port", port],
         env={**os.environ, "MARQUEE_HOME": str(home)},

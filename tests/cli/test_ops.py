@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from free_ports import free_port
 from typer.testing import CliRunner
 
 from marquee.cli import app
@@ -56,7 +57,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **os.environ,
         "MARQUEE_HOME": str(settings.home),
         "MARQUEE_DATABASE__URL": settings.database.url.get_secret_value(),
-        **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
+        **{name: str(free_port()) for name in PORTS},
     }
 
 
@@ -106,14 +107,6 @@ def until(condition: Callable[[], bool], explain: Callable[[], str]) -> None:
     while not condition():
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def processes_of(environment: dict[str, str]) -> list[str]:
@@ -196,6 +189,7 @@ def test_missing_programs_are_named_with_their_packages(
     assert not (tmp_path / "home" / "postgres").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("programs")
 def test_rendered_configuration_is_accepted_and_names_the_hosts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

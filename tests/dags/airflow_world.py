@@ -7,7 +7,6 @@ For the tests of the pipeline, and for its pictures (docs/make_airflow_screensho
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,19 +20,16 @@ from urllib.parse import quote
 
 import httpx
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # for the programs that use this
+
+from free_ports import free_port
+
 START = Path(__file__).parents[2] / "deploy/airflow/run_airflow.py"
 DAG = "marquee_pipeline"
 STEPS = ("check_api_health", "prepare_data", "train", "gate_and_promote", "batch_inference", "backup")
-DEADLINE_SECONDS = 300
+DEADLINE_SECONDS = 900
 TIMEOUT_SCALE = "0.008"
 """Half an hour is 14 seconds. What takes longer on a busy machine is joined by the retry."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(holds: Callable[[], bool], explain: Callable[[], object]) -> None:
@@ -121,8 +117,14 @@ class World:
 
     def environment(self, **more: str) -> dict[str, str]:
         known = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
-        chosen = {"MARQUEE_HOME": str(self.home), "MARQUEE_PORT": str(self.port), "OMP_NUM_THREADS": "1"}
-        return {**known, **chosen, "MARQUEE_AUDIENCE__USERS": "40", **more}
+        chosen = {
+            "MARQUEE_API__DATABASE_SECONDS": "20",
+            "MARQUEE_AUDIENCE__USERS": "40",
+            "MARQUEE_HOME": str(self.home),
+            "MARQUEE_PORT": str(self.port),
+            "OMP_NUM_THREADS": "1",
+        }
+        return {**known, **chosen, **more}
 
     def start(self, name: str, *command: str | Path, **more: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:

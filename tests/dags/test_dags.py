@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 DAGS = Path(__file__).parents[2] / "dags"
 SCRIPT = """
 import json, sys
@@ -50,6 +52,7 @@ print(json.dumps({
             "schedule": schedule(dag),
             "max_active_runs": dag.max_active_runs,
             "catchup": dag.catchup,
+            "params": dag.params.dump(),
             "tasks": {task.task_id: told(task) for task in dag.tasks},
         }
         for dag in bag.dags.values()
@@ -67,6 +70,7 @@ def bag(airflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "MARQUEE_SCHEDULE__MODEL": "item_knn",
         "MARQUEE_SCHEDULE__ZONE": "Europe/Berlin",
         "PYTHONPATH": str(DAGS),
     }
@@ -105,6 +109,11 @@ def test_other_dags_start_by_event_by_hand_and_weekly(bag: dict[str, Any]) -> No
     assert dags["marquee_retrain_on_drift"]["schedule"] == "AssetTriggeredTimetable"
     assert dags["marquee_backfill"]["schedule"] == "NullTimetable"
     assert dags["marquee_restore_drill"]["schedule"] == ["0 5 * * 0", "Europe/Berlin"]
+
+
+def test_dags_that_train_train_what_is_chosen(bag: dict[str, Any]) -> None:
+    trained = {name: dag["params"].get("model_name") for name, dag in bag["dags"].items()}
+    assert trained["marquee_pipeline"] == trained["marquee_retrain_on_drift"] == "item_knn"
 
 
 def test_every_task_is_retried_has_a_time_out_and_tells_of_its_failure(bag: dict[str, Any]) -> None:

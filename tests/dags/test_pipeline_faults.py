@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow_world import DAG, World, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 RETRAIN, BACKFILL, DRILL = "marquee_retrain_on_drift", "marquee_backfill", "marquee_restore_drill"
 LOOPBACK = "0100007F"

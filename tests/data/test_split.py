@@ -1,33 +1,19 @@
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interaction_rows import random_rows, rows
 
 from marquee.data.dataset import Interactions
 from marquee.data.schema import Event
-from marquee.data.split import (
-    Window,
-    check_facts,
-    check_window,
-    global_time,
-    leave_last_out,
-    split,
-    summarise,
-)
-from marquee.errors import DataError
+from marquee.data.split import global_time, leave_last_out, split, summarise
+from marquee.data.windows import Window
 
 PROTOCOLS = ("rolling", "global", "last")
-
-
-def rows(triples: list[tuple[int, int, int]], **columns: object) -> Interactions:
-    users, items, times = np.array(triples, dtype=np.int64).reshape(-1, 3).T
-    return Interactions.of(users, items, times, **columns)
 
 
 def queries(window: Window) -> dict[int, tuple[list[int], list[int]]]:
@@ -41,13 +27,6 @@ def queries(window: Window) -> dict[int, tuple[list[int], list[int]]]:
             sorted(window.truth.item_ids[future].tolist()),
         )
     return made
-
-
-def random_rows(seed: int, n: int = 400, n_users: int = 12, n_times: int = 150) -> Interactions:
-    generator = np.random.default_rng(seed)
-    users, items = generator.integers(1, n_users + 1, n), generator.integers(1, 60, n)
-    made = Interactions.of(users, items, generator.integers(0, n_times, n), ratings=(users + items) % 10 + 1)
-    return made.take(generator.permutation(n))
 
 
 def test_rolling_window_asks_for_the_second_half_of_a_users_rows():
@@ -151,49 +130,6 @@ def test_order_of_the_input_rows_changes_nothing(protocol):
         assert one.fit.digest() == other.fit.digest()
 
 
-def test_planted_later_fit_row_is_refused():
-    window = split(random_rows(0))[6]
-    late = rows([(99, 1, 10_000)])
-    fit = Interactions(
-        *(np.concatenate([getattr(window.fit, f), getattr(late, f)]) for f in window.fit.__slots__)
-    )
-    with pytest.raises(DataError, match=r"rolling-6 leaks: fit data as late as 1970-01-01T00:00:00.010000Z"):
-        check_window(replace(window, fit=fit))
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_planted_ground_truth_row_in_the_fit_data_is_refused(protocol):
-    window = next(w for w in split(random_rows(0), protocol) if len(w))
-    planted = rows(
-        [(int(window.histories.user_ids[0]), int(window.truth.item_ids[0]), int(window.truth.timestamps[0]))]
-    )
-    fit = Interactions(
-        *(np.concatenate([getattr(window.fit, f), getattr(planted, f)]) for f in window.fit.__slots__)
-    )
-    with pytest.raises(DataError, match="leaks"):
-        check_window(replace(window, fit=fit))
-
-
-def test_planted_history_event_after_the_query_is_refused():
-    window = split(random_rows(0))[2]
-    moved = replace(window.histories, timestamps=window.histories.timestamps + 1000)
-    with pytest.raises(DataError, match="a history up to"):
-        check_window(replace(window, histories=moved))
-
-
-def test_planted_ground_truth_before_the_query_is_refused():
-    window = split(random_rows(0))[2]
-    moved = replace(window.histories, as_of=window.histories.as_of + 1000)
-    with pytest.raises(DataError, match="a query at"):
-        check_window(replace(window, histories=moved))
-
-
-def test_blind_window_has_no_queries():
-    window = split(random_rows(0))[2].blind()
-    assert len(window) == len(window.truth) == 0
-    assert len(window.fit) == 240
-
-
 def test_unknown_protocol_is_named():
     with pytest.raises(ValueError, match="'random'; known: rolling, global, last"):
         split(random_rows(0), "random")  # type: ignore[arg-type]
@@ -202,30 +138,6 @@ def test_unknown_protocol_is_named():
 def test_empty_data_has_windows_without_queries():
     for protocol in PROTOCOLS:
         assert sum(len(window) for window in split(rows([]), protocol)) == 0
-
-
-def test_facts_without_a_date_are_refused():
-    with pytest.raises(DataError, match="vote_count carry no date"):
-        check_facts(pa.table({"item_id": [1], "vote_count": [3]}), before=10)
-
-
-@pytest.mark.parametrize("day", [None, datetime(2020, 1, 2, tzinfo=UTC)])
-def test_facts_of_a_later_or_unknown_day_are_refused(day):
-    facts = pa.table(
-        {"popularity": [1.0, 2.0], "observed_at": pa.array([datetime(2019, 1, 1, tzinfo=UTC), day])}
-    )
-    cut = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1e6)
-    with pytest.raises(DataError, match="popularity leak"):
-        check_facts(facts, before=cut)
-
-
-def test_lasting_and_earlier_facts_are_accepted():
-    check_facts(pa.table({"item_id": [1], "title": ["x"]}), before=0)
-    observed = pa.array([datetime(2019, 1, 1, tzinfo=UTC)])
-    check_facts(
-        pa.table({"popularity": [1.0], "observed_at": observed}),
-        before=int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1e6),
-    )
 
 
 @pytest.mark.realdata

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,11 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from free_ports import free_port
 
 from marquee.config import ObjectSettings
 from marquee.store.remote import RemoteStore
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 DEADLINE_SECONDS = 180
 
@@ -45,9 +45,7 @@ def archive(swift: Any) -> ObjectSettings:
 @pytest.fixture
 def environment(archive: ObjectSettings, tmp_path: Path) -> dict[str, str]:
     """All that a newcomer sets."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     chosen = {
         f"MARQUEE_OBJECTS__{name.upper()}": str(value)
         for name, value in archive.model_dump(exclude_unset=True).items()

@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
+from free_ports import free_port
 from hypothesis import strategies as st
 from schemathesis.checks import (
     not_a_server_error,
@@ -74,9 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("contract")
     key_file = folder / "operator.key"
     key_file.write_text(secrets.token_urlsafe(32))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "MARQUEE_HOME": str(folder / "home"),

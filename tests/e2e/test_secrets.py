@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from free_ports import free_port
 
 from marquee.config import Settings
 from marquee.jobs import Queue
@@ -75,7 +75,7 @@ def url(server_url):
 
 
 @pytest.fixture
-def environment(tmp_path, url, refusing, free_port):
+def environment(tmp_path, url, refusing, port):
     credentials = tmp_path / "credentials"
     credentials.write_text(
         f"[default]\naws_access_key_id = AKIAPLANTED\naws_secret_access_key = {PLANTED['S3 secret']}\n"
@@ -84,7 +84,7 @@ def environment(tmp_path, url, refusing, free_port):
     return {
         **os.environ,
         "MARQUEE_HOME": str(tmp_path / "home"),
-        "MARQUEE_PORT": str(free_port),
+        "MARQUEE_PORT": str(port),
         "MARQUEE_LOG__LEVEL": "debug",
         "MARQUEE_LOG__FILE": str(tmp_path / "logs" / "marquee.log"),
         "MARQUEE_DATABASE__URL": url,
@@ -103,10 +103,8 @@ def environment(tmp_path, url, refusing, free_port):
 
 
 @pytest.fixture
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def port():
+    return free_port()
 
 
 @contextlib.contextmanager
@@ -164,7 +162,7 @@ def ask(client, key):
 
 
 @pytest.mark.slow
-def test_nothing_that_servers_write_holds_a_planted_secret(tmp_path, url, environment, free_port):
+def test_nothing_that_servers_write_holds_a_planted_secret(tmp_path, url, environment, port):
     with Database.open(Settings(home=tmp_path / "home", database={"url": url})) as database:
         queue = Queue.open(database)
         with database.begin() as connection:
@@ -178,7 +176,7 @@ def test_nothing_that_servers_write_holds_a_planted_secret(tmp_path, url, enviro
             running("serve", environment, tmp_path) as process,
             running("worker", environment, tmp_path),
             httpx.Client(
-                base_url=f"http://127.0.0.1:{free_port}", timeout=DEADLINE_SECONDS, trust_env=False
+                base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS, trust_env=False
             ) as client,
         ):
             eventually(lambda: is_up(client) or process.poll() is not None)

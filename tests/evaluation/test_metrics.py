@@ -12,8 +12,8 @@ from sklearn.metrics import ndcg_score
 
 from marquee.data.dataset import Catalog, Histories
 from marquee.data.schema import CSR
-from marquee.data.split import GroundTruth
 from marquee.data.vocabulary import Vocabulary
+from marquee.data.windows import GroundTruth
 from marquee.evaluation.metrics import (
     calibration,
     content_vectors,
@@ -175,6 +175,7 @@ def test_unknown_facts_leave_diversity_and_calibration_undefined():
     assert np.isnan(calibration(columns, Histories.of_items([1]), items, empty)).all()
 
 
+@pytest.mark.integration
 def test_metrics_equal_rectools(tmp_path: Path):
     """RecTools needs an older NumPy, so it runs in the environment of the peers."""
     python = REPOSITORY / ".venv-peers" / "bin" / "python"

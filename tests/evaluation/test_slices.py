@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from marquee.data.dataset import Catalog, Histories
-from marquee.data.split import GroundTruth
 from marquee.data.vocabulary import Vocabulary
+from marquee.data.windows import GroundTruth
 from marquee.evaluation.slices import history_slices, is_tail, is_young
 
 DAY = 86_400_000_000

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -139,11 +140,13 @@ def test_passing_fault_is_retried(database, objects, tmdb, tmdb_settings, fault)
     settings = tmdb_settings.model_copy(update={"timeout_seconds": 1.0 if fault == "hang" else 10})
     report = ingest_tmdb(database, objects, settings, now=NOW)
     assert (report.inserted, report.quarantined) == (45, 0)
-    assert tmdb.paths().count("/movie/7") == 2
+    asked = tmdb.paths().count("/movie/7")
+    # On a busy machine the second request may take too long as well.
+    assert asked == 2 or (fault == "hang" and asked > 2)
 
 
 def test_retry_after_holds_back_every_task(tmdb, tmdb_settings):
-    tmdb.faults = {"/movie/1": [tmdb.error(429, 25, "Slow down.", {"Retry-After": "1"})]}
+    tmdb.faults = {"/movie/1": [tmdb.error(429, 25, "Slow down.", {"Retry-After": "3"})]}
     ask(
         tmdb_settings.model_copy(update={"requests_per_second": 20.0}), *(f"/movie/{i}" for i in range(1, 31))
     )
@@ -154,20 +157,22 @@ def test_retry_after_holds_back_every_task(tmdb, tmdb_settings):
 
 
 def test_retry_after_may_be_a_date(tmdb, tmdb_settings):
-    at = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
-    tmdb.faults = {"/configuration": [tmdb.error(429, 25, "Slow down.", {"Retry-After": at})]}
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    later = {"Retry-After": format_datetime(at, usegmt=True)}
+    tmdb.faults = {"/configuration": [tmdb.error(429, 25, "Slow down.", later)]}
     ask(tmdb_settings, "/configuration")
-    (first, _), (second, _) = tmdb.arrivals
-    assert second - first > 0.5
+    _, (second, _) = tmdb.arrivals
+    assert second + time.time() - time.monotonic() > at.timestamp() - 0.02
 
 
 def test_rate_is_shared_by_all_tasks(tmdb, tmdb_settings):
     slow = tmdb_settings.model_copy(update={"requests_per_second": 25.0})
+    began = time.monotonic()
     ask(slow, *["/configuration"] * 30)
-    moments = sorted(moment for moment, _ in tmdb.arrivals)
-    # 30 requests, 25 a second: the last is due 1.16 s after the first; a burst would be over at once.
-    assert moments[-1] - moments[0] > 0.9
-    assert max(sum(start <= m < start + 0.2 for m in moments) for start in moments) <= 15
+    moments = sorted(moment - began for moment, _ in tmdb.arrivals)
+    # A busy machine may send some later, and then several at once, but none before it is due.
+    assert len(moments) == 30
+    assert all(moment > number / 25 - 0.02 for number, moment in enumerate(moments))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -162,14 +161,13 @@ def test_answering_imports_no_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_trained_model_passes_its_suite():
+@pytest.mark.timeout(3000)
+def test_trained_model_passes_its_suite(not_run):
     """Training, conformance and equality with PyTorch, in the environment that has it."""
     python = TORCH_PYTHON
     if not python.exists():
         if importlib.util.find_spec("torch") is None:
-            told = "PyTorch: run `make setup-torch`"
-            pytest.fail(told) if os.environ.get("CI") == "true" else pytest.skip(told)
+            not_run("PyTorch", "which `make setup-torch` installs where pip reaches a CPU build")
         python = Path(sys.executable)
     suite = str(Path(__file__).with_name("sasrec_training.py"))
     command = [

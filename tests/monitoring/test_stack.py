@@ -1,9 +1,5 @@
-"""What of the stack's configuration depends on where things run."""
+"""What the stack looks at, and what it sees."""
 
-import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,18 +19,6 @@ def test_each_job_of_prometheus_has_targets_and_no_other() -> None:
     assert {path.stem for path in (DEPLOY / "prometheus/targets").glob("*.yml")} == jobs
 
 
-def test_defaults_are_what_is_checked_in(tmp_path: Path) -> None:
-    settings = Settings()
-    stack.render(tmp_path, stack.targets(settings), settings.ops)
-    for path in (DEPLOY / "prometheus/targets").glob("*.yml"):
-        made = yaml.safe_load((tmp_path / "prometheus/targets" / path.name).read_text("utf-8"))
-        assert made == yaml.safe_load(path.read_text("utf-8")), path.name
-    for name in ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml"):
-        made = yaml.safe_load((tmp_path / name).read_text("utf-8"))
-        assert made == yaml.safe_load((DEPLOY / name).read_text("utf-8")), name
-    assert (tmp_path / "loki/rules/fake/logs.yml").read_text() == (DEPLOY / "loki/rules/logs.yml").read_text()
-
-
 def test_hosts_that_are_one_machine_have_one_exporter() -> None:
     settings = Settings(ops={"workhorse": "a", "controltower": "b", "nervous": "b"})
     nodes = stack.targets(settings)["node"]
@@ -49,6 +33,27 @@ def test_job_that_does_not_run_has_no_targets_and_an_unknown_one_is_refused() ->
     assert [job for job, hosts in found.items() if not hosts] == ["airflow", "grafana", "site"]
     with pytest.raises(ConfigError, match="MARQUEE_OPS__WITHOUT names no job: kafka"):
         stack.targets(Settings(ops={"without": "kafka"}))
+
+
+def test_job_is_found_where_it_is_said_to_be_and_an_unknown_one_is_refused() -> None:
+    settings = Settings(
+        ops={
+            "nervous": "c",
+            "site": "https://films.example.org",
+            "addresses": "prometheus=prometheus:9090, node=exporter:9100, blackbox=box:9115, "
+            "grafana=g:3000/g/m",
+        }
+    )
+    found = stack.targets(settings)
+    assert [(one.address, one.labels["host"]) for one in found["prometheus"]] == [("prometheus:9090", "c")]
+    assert [one.address for one in found["node"]] == ["exporter:9100"]
+    assert found["loki"][0].address == "c:3100"
+    assert found["grafana"][0].address == "g:3000"
+    assert found["grafana"][0].labels["__metrics_path__"] == "/g/m"
+    assert found["site"][0].labels["__exporter__"] == "box:9115"
+    for wrong in ("kafka=a:1", "loki=a", "loki"):
+        with pytest.raises(ConfigError, match="MARQUEE_OPS__ADDRESSES does not name"):
+            stack.targets(Settings(ops={"addresses": wrong}))
 
 
 def test_local_targets_are_what_runs() -> None:
@@ -74,24 +79,3 @@ def test_url_of_prometheus(host: str, address: str) -> None:
 def test_prometheus_that_is_away_is_named() -> None:
     with pytest.raises(SourceUnavailableError, match=r"127\.0\.0\.1:9"):
         stack.read_state("http://127.0.0.1:9")
-
-
-@pytest.mark.slow
-def test_wheel_brings_the_configuration(tmp_path: Path) -> None:
-    build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-c", build, tmp_path], cwd=DEPLOY.parent, check=True, capture_output=True
-    )
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(tmp_path / "installed")
-    ask = "from marquee.monitoring.stack import deploy_folder; print(deploy_folder())"
-    done = subprocess.run(
-        [sys.executable, "-c", ask],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    folder = Path(done.stdout.strip())
-    assert folder == tmp_path / "installed" / "marquee" / "deploy"
-    for path in (DEPLOY / "prometheus/rules").glob("*.yml"):
-        assert (folder / "prometheus/rules" / path.name).read_bytes() == path.read_bytes()
-    assert (folder / "loki/rules/logs.yml").is_file()

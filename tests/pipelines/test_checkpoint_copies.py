@@ -7,7 +7,7 @@ import pytest
 from marquee.config import ObjectSettings
 from marquee.models.checkpoints import Checkpoints
 from marquee.pipelines import checkpoint_copies
-from marquee.pipelines.checkpoint_copies import CheckpointCopies
+from marquee.pipelines.checkpoint_copies import CheckpointCopies, sweep
 from marquee.store.remote import RemoteStore
 
 pytestmark = pytest.mark.integration
@@ -72,6 +72,27 @@ def test_archive_that_is_away_does_not_stop_a_training(make_swift, tmp_path):
         copies.copy()
         copies.forget()
     swift.start()
+
+
+def test_sweep_takes_what_has_ended_and_leaves_what_goes_on_or_is_of_others(remote, tmp_path):
+    failed, running = uuid4(), uuid4()
+    for run_id in (failed, running):
+        save(tmp_path / str(run_id) / "search", 1)
+        CheckpointCopies(remote, tmp_path / str(run_id), run_id).copy()
+    (tmp_path / "notes").mkdir()
+    sweep(remote, tmp_path, lambda found: found & {failed})
+    assert {path.name for path in tmp_path.iterdir()} == {str(running), "notes"}
+    assert {found.key.split("/")[1] for found in remote.list()} == {str(running)}
+
+
+def test_sweep_goes_without_an_archive_that_is_away(make_swift, tmp_path):
+    swift = make_swift()
+    away = RemoteStore(ObjectSettings(**swift.settings() | {"retries": 0}))
+    swift.kill()
+    failed = tmp_path / "all" / str(uuid4())
+    save(failed, 1)
+    sweep(away, failed.parent, lambda found: found)
+    assert not failed.exists()
 
 
 def test_without_an_archive_nothing_is_done(tmp_path):

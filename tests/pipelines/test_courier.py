@@ -24,7 +24,7 @@ from marquee.store.repositories import deployments, outbox
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 240
 
 
 class Listed(RemoteStore):

@@ -102,7 +102,7 @@ def test_features_of_both_or_neither_are_a_mistake(watched: Settings) -> None:
 def test_command_that_needs_feast_says_what_to_install(watched: Settings) -> None:
     if importlib.util.find_spec("feast") is not None:
         pytest.skip("Feast is installed here")
-    with pytest.raises(MarqueeError, match=r"pip install 'marquee\[feast\]'"):
+    with pytest.raises(MarqueeError, match=r"pip install 'marquee-recsys\[feast\]'"):
         command("apply")
 
 

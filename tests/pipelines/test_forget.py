@@ -11,9 +11,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from free_ports import free_port
 from sqlalchemy import text
 
-from marquee.config import Settings
+from marquee.config import ObjectSettings, Settings
+from marquee.errors import StoreUnavailableError
 from marquee.ingest.tables import ingest_interactions
 from marquee.jobs import Queue
 from marquee.pipelines.raw_files import raw_files
@@ -68,6 +70,61 @@ def test_input_file_is_rewritten_without_the_user(
         if suffix == ".csv":
             assert text_of == HEADER + ROWS[0] + ROWS[2]
     assert run_here(settings, database, objects, "forget")["rewritten"] == 0
+
+
+def left_of(database: Database, user_id: int) -> int:
+    """Rows of a user."""
+    tables = ("interactions", "impressions", "predictions", "recommendations")
+    query = " UNION ALL ".join(f"SELECT user_id FROM {table}" for table in tables)
+    query += " UNION ALL SELECT CAST(content->>'user_id' AS bigint) FROM quarantine"
+    with database.begin() as connection:
+        sql = text(f"SELECT count(*) FROM ({query}) AS kept WHERE user_id = :user_id")
+        return int(connection.execute(sql, {"user_id": user_id}).scalar_one())
+
+
+def answer(database: Database, user_id: int) -> None:
+    """Leave rows behind an answer, as a process does that has not heard of an erasure."""
+    with database.begin() as connection:
+        for statement in (
+            "INSERT INTO impressions (request_id, served_at, user_id, item_ids, scores, bundle, surface) "
+            "VALUES (gen_random_uuid(), now(), :user_id, '{1}', '{1}', 'b', 'recommendations')",
+            "INSERT INTO predictions (user_id, item_id, item_ids, scores, bundle) "
+            "VALUES (:user_id, 1, '{1}', '{1}', 'b')",
+            "INSERT INTO recommendations VALUES (1, :user_id, '{1}', '{1}')",
+        ):
+            connection.execute(text(statement), {"user_id": user_id})
+
+
+def test_erasure_that_was_interrupted_is_completed_and_rows_that_come_back_go(
+    settings: Settings, database: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "".join(ROWS) + "2,not an item,2026-01-02T00:00:00Z,rejected\n")
+    ingest_interactions(database, objects, path)
+    for user in (1, 2):
+        answer(database, user)
+    with database.begin() as connection:  # and there the process ends
+        erasures.mark(connection, 2, settings.paths.secrets)
+    assert left_of(database, 2) == 5
+    assert forget(settings, database, objects)["deleted"] == 5
+    assert (left_of(database, 1), left_of(database, 2)) == (4, 0)
+    answer(database, 2)
+    assert forget(settings, database, objects)["deleted"] == 3
+    assert (left_of(database, 1), left_of(database, 2)) == (4, 0)
+
+
+def test_rows_go_while_the_archive_is_away(settings: Settings, database: Database, tmp_path: Path) -> None:
+    answer(database, 2)
+    with database.begin() as connection:
+        erasures.mark(connection, 2, settings.paths.secrets)
+    keys = tmp_path / "keys"
+    keys.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    nobody = f"http://127.0.0.1:{free_port()}"
+    away = ObjectSettings(url="s3://bucket", endpoint=nobody, credentials_file=keys, retries=0)
+    objects = ObjectStore.of(settings.model_copy(update={"objects": away}))
+    with pytest.raises(StoreUnavailableError):
+        forget(settings, database, objects)
+    assert left_of(database, 2) == 0
 
 
 def forget(settings: Settings, database: Database, objects: ObjectStore) -> dict[str, int]:

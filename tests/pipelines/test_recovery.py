@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import uuid4
 import obstore
 import psycopg
 import pytest
+from free_ports import free_port
 from sqlalchemy import text
 
 from marquee.config import ObjectSettings, Settings
@@ -120,8 +120,7 @@ def test_living_database_may_be_named(
 def test_database_that_is_gone_keeps_nobody_from_restoring_unless_it_was_named(
     archived: Settings, objects: ObjectStore, yesterday: Backup, target: Database
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        gone = f"postgresql://nobody@127.0.0.1:{listener.getsockname()[1]}/x"
+    gone = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
     lost = archived.model_copy(
         update={"database": type(archived.database)(url=gone, connect_timeout_seconds=1)}
     )

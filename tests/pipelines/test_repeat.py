@@ -30,11 +30,11 @@ from marquee.store.repositories import deployments, runs
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
 ]
 
-DEADLINE_SECONDS = 500
+DEADLINE_SECONDS = 1500
 STEPS: Mapping[str, Mapping[str, Any]] = {
     "prepare": {"source": "sample"},
     "train": {"model": "mlp", "config": {"max_epochs": 4, "hidden": [32, 32]}},

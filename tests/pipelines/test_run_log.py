@@ -4,7 +4,6 @@ import time
 from uuid import uuid4
 
 import pytest
-import structlog
 
 from marquee.config import LogSettings
 from marquee.errors import StoreError, StoreUnavailableError
@@ -12,23 +11,16 @@ from marquee.pipelines import run_log
 from marquee.pipelines.run_log import RunLog
 from marquee.store.postgres import Database
 from marquee.store.repositories import run_logs
-from marquee.telemetry import configure_logs, get_logger, logs
+from marquee.telemetry import configure_logs, get_logger
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Logs as a worker's child has them, written at once; afterwards the loggers are as before."""
+    """Logs as a worker's child has them, written at once."""
     monkeypatch.setattr(run_log, "FLUSH_SECONDS", 0.02)
-    root, configured = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
     configure_logs(LogSettings(format="json"), stream=io.StringIO())
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
-    logs._lines = None
 
 
 class Unreliable(Database):

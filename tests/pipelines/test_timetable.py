@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ from marquee.pipelines.timetable import next_time, run_timetable, steps_of
 from marquee.pipelines.worker import run_worker
 from marquee.store.repositories import runs
 
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 240
 STEPS = ["prepare", "train", "promote", "infer"]
 ANOTHER_TIME = text(
     """
@@ -223,6 +223,29 @@ def test_time_is_of_the_zone(tmp_path):
     settings = Settings(home=tmp_path, schedule={"cron": "30 4 * * *", "zone": "Asia/Seoul"})
     found = next_time(settings, datetime(2026, 11, 23, 12, tzinfo=ZoneInfo("UTC")))
     assert found == datetime(2026, 11, 24, 4, 30, tzinfo=ZoneInfo("Asia/Seoul"))
+
+
+@pytest.mark.parametrize(
+    ("cron", "hours"),
+    [
+        ("30 2 * * *", ["02:30+02", "02:30+01 tomorrow"]),
+        ("30 1-3 * * *", ["01:30+02", "02:30+02", "03:30+01", "01:30+01 tomorrow"]),
+        ("30 * * * *", ["00:30+02", "01:30+02", "02:30+02", "02:30+01", "03:30+01"]),
+    ],
+)
+def test_hour_that_comes_twice_at_the_end_of_summer_time_counts_once_unless_every_hour_does(
+    tmp_path, cron, hours
+):
+    settings = Settings(home=tmp_path, schedule={"cron": cron, "zone": "Europe/Berlin"})
+    moment = datetime(2026, 10, 25, tzinfo=ZoneInfo("Europe/Berlin")) - timedelta(seconds=1)
+    found = []
+    for _ in hours:
+        moment = next_time(settings, moment)
+        found.append(f"{moment:%H:%M%z}"[:-2] + (" tomorrow" if moment.day == 26 else ""))
+        assert timetable.is_due(settings, moment)
+    assert found == hours
+    again = datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert timetable.is_due(settings, again) == (cron == "30 * * * *")
 
 
 @pytest.mark.parametrize("wrong", [{"cron": "every day"}, {"zone": "Asia/Nowhere"}])

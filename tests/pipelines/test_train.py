@@ -1,16 +1,24 @@
 """What a training leaves behind: a challenger, a predictor if it is good enough, and MLflow as its mirror."""
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from marquee.config import Settings
 from marquee.pipelines.run import run_here
-from marquee.registry import Registry, mirror_slots
+from marquee.registry import Registry, mirror_slots, mlflow_environment
 from marquee.store import bundles
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
@@ -26,6 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
 ]
 
+DEADLINE_SECONDS = 120
 POOR = {"max_epochs": 1, "hidden": [4]}
 LENIENT = {"min_accuracy": 0.0, "max_cross_entropy": 100.0, "max_latency_ms": 10_000.0}
 
@@ -138,6 +147,90 @@ def test_tracker_shows_what_the_gate_said_and_what_serves(opened: Any, tmp_path:
         deployments.clear(connection, "champion", deployed_by="me", reason="test")
     assert mirror_slots(settings, database)
     assert "champion" not in aliases(client)
+
+
+@pytest.fixture
+def server(tracker: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The URL of MLflow's own server, and how to have it gone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracker]
+    environment = {**os.environ, **mlflow_environment()}
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", port, "--workers", "1"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+    def kill() -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    try:
+        while not answers(url):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield url, kill
+    finally:
+        kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.timeout(600)
+def test_tracker_that_goes_away_holds_up_no_training_and_hides_no_error(
+    opened: Any, server: tuple[str, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    url, kill = server
+    settings, database = opened
+    settings = settings.model_copy(
+        update={"mlflow": settings.mlflow.model_copy(update={"tracking_uri": url})}
+    )
+    objects = ObjectStore(settings.paths.objects)
+
+    def gone(step: str, done: int, total: int | None) -> None:
+        if step == "train: epoch":
+            kill()
+
+    with (
+        capture_logs() as said,
+        pytest.raises(KeyError, match="the true error"),
+        Registry(settings).run("failing", parameters={}, tags={}) as failing,
+    ):
+        failing.log({"loss": 1.0})
+        made = run_here(settings, database, objects, "train", {"config": POOR}, on_progress=gone)
+        raise KeyError("the true error")
+    assert slots(database) == {"challenger": made["version"]}
+    told = [line["event"] for line in said if line["log_level"] == "warning"]
+    assert {"registry.failed", "train.not_registered", "registry.not_mirrored"} <= set(told)
+
+
+def test_failed_training_gives_its_checkpoints_back_to_the_next_one(opened: Any) -> None:
+    settings, database = opened
+    kept = settings.paths.checkpoints
+
+    def fail(step: str, done: int, total: int | None) -> None:
+        if step == "train: epoch" and done == 3:
+            raise KeyError("no more")
+
+    wanted = {"model": "mlp", "config": {**POOR, "max_epochs": 4}}
+    objects = ObjectStore(settings.paths.objects)
+    with pytest.raises(KeyError, match="no more"):
+        run_here(settings, database, objects, "train", wanted, on_progress=fail)
+    assert list(kept.glob("*/*"))
+    run(settings, database, "train", model="popularity")
+    assert not list(kept.iterdir())
 
 
 def aliases(client: Any) -> dict[str, str]:

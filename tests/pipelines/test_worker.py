@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from free_ports import free_port
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -20,6 +21,7 @@ from marquee import pipelines
 from marquee.config import Settings
 from marquee.errors import ConflictError, RunFinishedError
 from marquee.jobs import Queue
+from marquee.pipelines import worker
 from marquee.pipelines.run import RunContext, execute, find_pipeline, run_here
 from marquee.pipelines.worker import run_worker
 from marquee.store.objects import ObjectStore
@@ -29,8 +31,8 @@ from marquee.store.repositories.runs import Run
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_SECONDS = 60
-NAMES = ("count", "fail", "block", "deaf", "chatter", "die", "die_once")
+DEADLINE_SECONDS = 240
+NAMES = ("count", "fail", "block", "deaf", "chatter", "die", "die_away", "die_once")
 STEPS = ("prepare", "train", "promote", "infer")
 PIPELINES = {
     **{name: f"marquee_test_pipelines:{name}" for name in NAMES},
@@ -117,6 +119,17 @@ def infer(context):
 
 def die(context):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_away(context):
+    """Take the table of runs away, as an outage does, and die once."""
+    mark = context.settings.home / "died"
+    if not mark.exists():
+        with context.database.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE runs RENAME TO elsewhere")
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"rows": 1}
 
 
 def die_once(context):
@@ -226,13 +239,6 @@ async def test_queued_run_is_executed_and_recorded(settings, database, queue):
     assert run.finished_at >= run.started_at
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def with_ops_port(settings: Settings, port: int) -> Settings:
     return settings.model_copy(update={"worker": settings.worker.model_copy(update={"ops_port": port})})
 
@@ -244,17 +250,18 @@ def exposed(port: int) -> str:
         return ""
 
 
-async def test_worker_exposes_its_runs_and_how_things_stand(settings, database, queue, free_port):
+async def test_worker_exposes_its_runs_and_how_things_stand(settings, database, queue):
+    port = free_port()
     run_id = submit(database, queue, "count")
     line = 'marquee_worker_runs_total{pipeline="count",status="succeeded"}'
-    async with worker_here(with_ops_port(settings, free_port)):
+    async with worker_here(with_ops_port(settings, port)):
         await finished(database, run_id)
-        await eventually(lambda: line in exposed(free_port))
-        told = exposed(free_port)
+        await eventually(lambda: line in exposed(port))
+        told = exposed(port)
     assert 'marquee_worker_run_seconds_count{pipeline="count"}' in told
     assert 'marquee_state_table_rows{table="runs"}' in told
     assert "marquee_database_up" not in told
-    assert exposed(free_port) == ""
+    assert exposed(port) == ""
 
 
 async def test_worker_whose_ops_port_is_taken_works_and_says_so(settings, database, queue):
@@ -418,6 +425,32 @@ async def test_run_whose_child_dies_is_tried_again_a_few_times(settings, databas
     assert (once.status, once.attempts) == ("succeeded", 2)
     assert (always.status, always.attempts) == ("failed", 3)
     assert "SIGKILL" in always.error
+
+
+@pytest.mark.slow
+async def test_death_that_cannot_be_recorded_is_tried_again(settings, database, queue):
+    def is_put_back() -> bool:
+        with database.begin() as connection:
+            return bool(connection.scalar(text("SELECT attempts FROM queue.procrastinate_jobs")))
+
+    run_id = submit(database, queue, "die_away")
+    async with worker_here(settings):
+        await eventually(is_put_back)
+        with database.begin() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO runs"))
+        run = await finished(database, run_id)
+    assert (run.status, run.attempts) == ("succeeded", 2)
+
+
+async def test_run_that_died_without_a_job_fails_once_a_worker_has_looked_for_a_while(
+    settings, database, queue, monkeypatch
+):
+    monkeypatch.setattr(worker, "DEAD_SECONDS", 1.0)
+    with database.begin() as connection:
+        run_id = runs.start(connection, runs.create(connection, "count").run_id).run_id
+    async with worker_here(settings):
+        run = await finished(database, run_id)
+    assert (run.status, run.error) == ("failed", "The process that ran it ended without a word.")
 
 
 @pytest.mark.slow

@@ -140,10 +140,9 @@ asked = st.builds(
     k=st.integers(1, 60),
     diversity=st.sampled_from([0.0, 0.4, 1.0]),
     exploration=st.sampled_from([0.0, 0.25, 1.0]),
-    language=st.sampled_from([None, "ko"]),
 )
 def test_lists_hold_only_what_may_be_shown_and_are_full(
-    model, varied_catalog, events, filters, k, diversity, exploration, language
+    model, varied_catalog, events, filters, k, diversity, exploration
 ):
     """Over random histories and filters, with and without variety, exploration and new items."""
     columns = list(zip(*events, strict=True)) or [(), (), (), ()]
@@ -159,7 +158,6 @@ def test_lists_hold_only_what_may_be_shown_and_are_full(
         filters=filters,
         diversity=diversity,
         exploration=exploration,
-        language=language,
         rng=np.random.default_rng(0),
     )
     gone = {item for item, kind, *_ in events if kind != Event.CLICK}

@@ -34,7 +34,7 @@ def test_each_filter_lets_through_what_is_known_to_fit(facts, varied_catalog, fi
 
 def test_unknown_genre_and_language_find_nothing(facts):
     assert not facts.mask(Filters(genres=("Musical",))).any()
-    assert not facts.of_language("tlh").any()
+    assert not facts.mask(Filters(languages=("tlh",))).any()
 
 
 def test_blocked_items_are_out_and_items_without_facts_stay_unless_a_filter_asks_one(varied_catalog):

@@ -1,8 +1,7 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from marquee.data import Catalog, Event, Histories, Interactions
+from marquee.data import Event, Histories, Interactions
 from marquee.models.base import SCORE_ROWS
 from marquee.recommend import Filters, RecommendationPipeline
 
@@ -59,7 +58,7 @@ def test_exclude_and_blocked_items_are_left_out(ease, tastes):
     histories = tastes.interactions.histories()
     out, gone = ease.items.ids[:3], ease.items.ids[3:6]
     pipeline = RecommendationPipeline(ease, tastes.catalog, blocked=gone)
-    ranked = pipeline.recommend(histories, 40, exclude=np.append(out, 10**9))
+    ranked = pipeline.recommend(histories, 40, filters=Filters(exclude=(*out.tolist(), 10**9)))
     assert not np.isin(ranked.item_ids, np.r_[out, gone]).any()
 
 
@@ -78,22 +77,6 @@ def test_nobody_known_gets_varied_popular_items(pipeline, ease, tastes):
     assert ease.items.index(ranked.item_ids[0]).mean() < len(ease.items) / 2
     np.testing.assert_array_equal(ranked.item_ids[0], ranked.item_ids[1])
     np.testing.assert_array_equal(pipeline.recommend(hidden, 8).item_ids[0], ranked.item_ids[0])
-
-
-def test_nobody_known_gets_items_of_their_language_first(ease, tastes):
-    films = tastes.catalog.table.to_pylist()
-    korean = [film["item_id"] for film in films[-6:]]
-    for film in films[-6:]:
-        film["original_language"] = "ko"
-    catalog = Catalog(pa.Table.from_pylist(films, schema=tastes.catalog.table.schema))
-    pipeline = RecommendationPipeline(ease, catalog)
-    nobody = Histories.of_items([])
-    assert set(pipeline.recommend(nobody, 4, language="ko").item_ids[0].tolist()) <= set(korean)
-    assert set(korean) < set(pipeline.recommend(nobody, 9, language="ko").item_ids[0].tolist())
-    somebody = Histories.of_items([int(ease.items.ids[0])])
-    np.testing.assert_array_equal(
-        pipeline.recommend(somebody, 5, language="ko").item_ids, pipeline.recommend(somebody, 5).item_ids
-    )
 
 
 def test_one_event_is_personal(pipeline, ease, tastes):
@@ -129,7 +112,7 @@ def test_works_without_a_catalogue(ease, tastes):
     np.testing.assert_array_equal(
         pipeline.recommend(histories, 5, diversity=0.8).item_ids, ease.recommend(histories, 5).item_ids
     )
-    assert (pipeline.recommend(Histories.of_items([]), 5, language="ko").item_ids >= 0).all()
+    assert (pipeline.recommend(Histories.of_items([]), 5).item_ids >= 0).all()
 
 
 @pytest.mark.parametrize(

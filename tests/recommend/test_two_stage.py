@@ -8,8 +8,8 @@ import pytest
 from marquee.data import Catalog, Event, Interactions
 from marquee.models import model_class
 from marquee.models.base import Recommender
-from marquee.recommend import two_stage
-from marquee.recommend.two_stage import SOURCES, LinearStack, TwoStage, TwoStageConfig
+from marquee.recommend import first_stage, two_stage
+from marquee.recommend.two_stage import LinearStack, TwoStage, TwoStageConfig
 from marquee.testing.conformance import RecommenderConformance, planted_tastes
 
 FEW = ("ease", "item_knn", "content", "popularity", "popularity_60")
@@ -117,11 +117,6 @@ def test_exposure_cost_spreads_lists_over_more_items() -> None:
     assert distinct[1] > distinct[0]
 
 
-def test_every_source_is_a_model_with_these_settings() -> None:
-    for name, (kind, settings) in SOURCES.items():
-        assert model_class(kind).Config.from_dict(settings), name
-
-
 def test_large_catalogue_gets_the_lists_of_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only candidates are scored for is ranked the same, and lists that they cannot fill go on."""
     tastes = planted_tastes()
@@ -130,7 +125,7 @@ def test_large_catalogue_gets_the_lists_of_a_small_one(monkeypatch: pytest.Monke
     for k in (5, len(model.items)):
         small = model.recommend(histories, k)
         with monkeypatch.context() as patch:
-            patch.setattr(two_stage, "LARGE_ITEMS", 0)
+            patch.setattr(first_stage, "LARGE_ITEMS", 0)
             large = model.recommend(histories, k)
         np.testing.assert_array_equal(large.item_ids, small.item_ids)
         np.testing.assert_array_equal(large.scores, small.scores)
@@ -139,11 +134,12 @@ def test_large_catalogue_gets_the_lists_of_a_small_one(monkeypatch: pytest.Monke
 def test_fit_past_the_sizes_is_bounded_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tastes = planted_tastes()
     histories = tastes.interactions.histories()
-    monkeypatch.setattr(two_stage, "LARGE_ITEMS", 10)
+    monkeypatch.setattr(first_stage, "LARGE_ITEMS", 10)
     monkeypatch.setattr(two_stage, "LARGE_ROWS", 100)
-    monkeypatch.setattr(two_stage, "USER_EVENTS", 8)
+    for module in (first_stage, two_stage):
+        monkeypatch.setattr(module, "USER_EVENTS", 8)
     monkeypatch.setattr(
-        two_stage, "LARGE_SETTINGS", {"ease": {"dense_items": 12}, "markov": {"followers": 3}}
+        first_stage, "LARGE_SETTINGS", {"ease": {"dense_items": 12}, "markov": {"followers": 3}}
     )
     sources = ("ease", "markov", "popularity")
     lists = []
@@ -162,8 +158,8 @@ def test_fit_past_the_sizes_is_bounded_and_threads_change_nothing(monkeypatch: p
 
 def _examples(rows: Interactions, start: int, stop: int):
     from marquee.features.port import join_as_of
-    from marquee.recommend.pair_features import ItemFacts
-    from marquee.recommend.two_stage import PastItems
+    from marquee.recommend.content_facts import ContentFacts
+    from marquee.recommend.past_queries import PastItems
 
     catalog = planted_tastes().catalog
     model = LinearStack(_small())
@@ -172,7 +168,7 @@ def _examples(rows: Interactions, start: int, stop: int):
         start,
         stop,
         catalog,
-        ItemFacts.of(catalog),
+        ContentFacts.of(catalog),
         {},
         PastItems(join_as_of),
         1000,

@@ -223,7 +223,7 @@ def test_unusable_input_is_refused_before_anything_is_visible(store):
         publish(store, ModelState({}, {"config": object()}))
     with pytest.raises(ValueError, match="title"):
         publish(store, ModelState({}, {}), cards=pa.table({"item_id": [1]}))
-    assert bundles.published(store) == []
+    assert store.list("bundles") == []
 
 
 def test_nested_vocabularies_are_in_the_manifest(store, cache, fitted):
@@ -233,14 +233,10 @@ def test_nested_vocabularies_are_in_the_manifest(store, cache, fitted):
     assert bundle.manifest["vocabularies"] == {"first/item_ids": Vocabulary(ids).digest()}
 
 
-def test_published_lists_oldest_first_by_model(store, fitted):
-    second = publish(store, fitted.state(), created_at=datetime(2026, 12, 1, tzinfo=UTC))
-    first = publish(store, fitted.state())
-    other = publish(store, fitted.state(), model="package.module:Class")
-    assert bundles.published(store, "popularity") == [first, second]
-    assert bundles.published(store, "package.module:Class") == [other]
-    assert bundles.published(store, "mlp") == []
-    assert bundles.find(store, first.key) == first
+def test_name_of_a_class_is_one_folder(store, fitted):
+    ref = publish(store, fitted.state(), model="package.module:Class/x")
+    assert ref.key.split("/")[:3] == ["bundles", "package.module:Class_x", ref.version]
+    assert bundles.read_manifest(store, ref.key)["digest"] == ref.digest
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -461,13 +457,17 @@ PUBLISH = textwrap.dedent(
 )
 
 
+def manifests(store):
+    return [found.key for found in store.list("bundles") if found.key.endswith(".manifest.json")]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_killed_publish_leaves_no_visible_bundle_and_a_rerun_works(store, cache, name):
     command = [sys.executable, "-c", PUBLISH, str(store.root), f".{name}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGKILL)
-    assert bundles.published(store) == []
+    assert manifests(store) == []
     ref = publish(store, ModelState({"weights": np.ones(9)}, {}))
-    assert bundles.published(store) == [ref]
+    assert manifests(store) == [ref.key]
     np.testing.assert_array_equal(bundles.load(store, ref, cache).arrays["weights"], np.ones(9))

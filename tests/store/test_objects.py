@@ -111,22 +111,25 @@ def test_unwritable_directory_says_what_to_do(tmp_path):
     assert "MARQUEE_HOME" in caught.value.fix
 
 
-def test_leftovers_of_killed_writers_are_swept_on_open(store):
+def test_leftovers_of_killed_writers_are_swept_before_the_first_write(store):
     ref = store.put("raw/a", CONTENT)
     left = store.root / f"{ref.key}#1"
     left.write_bytes(b"half")
-    assert [found.key for found in ObjectStore(store.root).list()] == [ref.key]
+    again = ObjectStore(store.root)
+    assert [found.key for found in again.list()] == [ref.key]
+    assert left.exists()
+    again.put("raw/a", CONTENT)
     assert not left.exists()
     assert store.get(ref.key) == CONTENT
 
 
 def test_sweep_leaves_a_living_writer_alone(store):
     left = store.root / "raw#1"
-    left.touch()
     with store.writing():
-        ObjectStore(store.root)
+        left.touch()
+        ObjectStore(store.root).put("raw/a", CONTENT)
         assert left.exists()
-    ObjectStore(store.root)
+    ObjectStore(store.root).put("raw/a", CONTENT)
     assert not left.exists()
 
 

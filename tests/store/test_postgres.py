@@ -11,8 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from marquee.config import Settings
-from marquee.errors import ConfigError, NotFoundError, StoreError, StoreUnavailableError
-from marquee.store.migrations import HEAD, alembic_config
+from marquee.errors import ConfigError, NotFoundError, StoreBusyError, StoreError, StoreUnavailableError
+from marquee.store.migrations import HEAD, VERSION_TABLE, alembic_config
 from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.store.tables import metadata
@@ -28,9 +28,10 @@ def test_migrated_database_equals_the_metadata(database: Database):
     with database.begin() as connection:
 
         def declared(name: str | None, kind: str, _: object) -> bool:
-            return kind != "table" or not str(name).startswith("impressions_")  # a partition
+            others = ("impressions_", "alembic_version")  # partitions, and what Marquee 0.1 looks at
+            return kind != "table" or not str(name).startswith(others)
 
-        opts = {"compare_server_default": True, "include_name": declared}
+        opts = {"compare_server_default": True, "include_name": declared, "version_table": VERSION_TABLE}
         context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == HEAD
@@ -104,11 +105,22 @@ def test_malformed_url_is_a_config_error_without_the_password(tmp_path: Path):
     assert "pa55" not in str(caught.value)
 
 
-def test_database_of_a_newer_marquee_is_refused(database: Database, settings: Settings):
+def test_database_of_a_newer_marquee_that_took_something_away_is_refused(
+    database: Database, settings: Settings
+):
     with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE schema_revision SET version_num = '9999'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '9998'"))
     with pytest.raises(ConfigError, match="9999"):
         Database.open(settings)
+
+
+def test_database_that_a_newer_marquee_only_added_to_is_used_as_it_is(database: Database, settings: Settings):
+    with database.begin() as connection:
+        connection.execute(text("UPDATE schema_revision SET version_num = '9999'"))
+    with Database.open(settings) as opened, opened.begin() as connection:
+        assert runs.recent(connection) == []
+        assert connection.scalar(text("SELECT version_num FROM schema_revision")) == "9999"
 
 
 def test_statement_error_becomes_store_error_and_rolls_back(database: Database):
@@ -129,6 +141,53 @@ def test_lost_connection_is_unavailable_and_the_next_one_works(database: Databas
         connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     with database.begin() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "said"),
+    [
+        ("08006", StoreUnavailableError, "cannot be reached"),
+        ("53300", StoreUnavailableError, "cannot be reached"),
+        ("57P01", StoreUnavailableError, "cannot be reached"),
+        ("57P03", StoreUnavailableError, "cannot be reached"),
+        ("40001", StoreBusyError, "could not do this now"),
+        ("40P01", StoreBusyError, "could not do this now"),
+        ("53100", StoreBusyError, "could not do this now"),
+        ("55P03", StoreBusyError, "could not do this now"),
+        ("57014", StoreBusyError, "could not do this now"),
+        ("23514", StoreError, "refused"),
+        ("54000", StoreError, "refused"),
+    ],
+)
+async def test_error_is_told_by_its_state(database: Database, state: str, kind: type[StoreError], said: str):
+    query = f"DO $$ BEGIN RAISE EXCEPTION 'something' USING ERRCODE = '{state}'; END $$"
+    with pytest.raises(StoreError, match=f"{said}: something") as caught, database.begin() as connection:
+        connection.exec_driver_sql(query)
+    assert type(caught.value) is kind
+    assert kind is StoreUnavailableError or "MARQUEE_DATABASE__URL" not in str(caught.value)
+    with pytest.raises(StoreError, match=said) as caught, database.translate_errors():
+        async with await database.connect() as connection:
+            await connection.execute(query)
+    assert type(caught.value) is kind
+
+
+async def test_limit_of_statements_is_for_who_asks_for_it_and_for_the_event_loop(
+    settings: Settings, database_url: str
+):
+    settings.database.statement_timeout_seconds = 1
+    slow = text("SELECT pg_sleep(1.2)")
+    with Database.open(settings) as database:
+        await database.run(lambda connection: connection.execute(slow))
+        await database.aclose()
+    with Database.open(settings) as database:
+        database.limit_statements()
+        with database.begin() as connection:
+            connection.execute(slow)
+        with pytest.raises(StoreBusyError, match="statement timeout"):
+            await database.run(lambda connection: connection.execute(slow))
+        async with await database.connect() as wire:
+            assert (await (await wire.execute("SHOW statement_timeout")).fetchone()) == ("1s",)
+        await database.aclose()
 
 
 async def test_repositories_run_from_the_event_loop(database: Database):

@@ -2,7 +2,6 @@ import hashlib
 import json
 import os
 import resource
-import socket
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import obstore
 import pytest
+from free_ports import free_port
 
 from marquee.config import ObjectSettings
 from marquee.errors import ConfigError, DamagedObjectError, NotFoundError, StoreError, StoreUnavailableError
@@ -266,9 +266,7 @@ def test_virtual_host_has_the_bucket_in_the_name_of_the_host(swift, file, wire, 
 
 
 def test_service_that_is_away_is_unavailable(swift, file):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    settings = swift.settings("bucket") | {"endpoint": f"http://127.0.0.1:{port}", "retries": 0}
+    settings = swift.settings("bucket") | {"endpoint": f"http://127.0.0.1:{free_port()}", "retries": 0}
     for method in every_method(opened(**settings), file):
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             method()

@@ -91,7 +91,7 @@ async def test_notifications_are_told_before_the_answer(database):
 
 
 async def test_line_is_made_again_after_its_server_cut_it(database, database_url):
-    line = Line(database, 5.0)
+    line = Line(database, 60)
     assert count(await line.send(Call(COUNT, []))) == 0
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(

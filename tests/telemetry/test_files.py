@@ -6,11 +6,10 @@ import sys
 import threading
 
 import pytest
-import structlog
 
 from marquee.config import LogSettings
 from marquee.errors import ConfigError
-from marquee.telemetry import bound_everywhere, configure_logs, get_logger, log_request, logs
+from marquee.telemetry import bound_everywhere, configure_logs, get_logger, log_request
 
 OTHER = """
 import sys
@@ -21,20 +20,6 @@ configure_logs(LogSettings(file=Path(sys.argv[1])), server=True)
 get_logger().info("other.ready")
 sys.stdin.read()
 """
-
-
-@pytest.fixture(autouse=True)
-def loggers():
-    """They are as before afterwards."""
-    root, configured = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
-    yield
-    configure_logs(LogSettings(), stream=io.StringIO())  # closes the file
-    logging.captureWarnings(False)
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
-    logs._lines = None
 
 
 def configured(**settings):

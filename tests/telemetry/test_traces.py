@@ -23,6 +23,11 @@ NO_PARENTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _time_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marquee.telemetry.traces.CLOSE_SECONDS", 30.0)
+
+
 @pytest.fixture
 def capture_events() -> Iterator[list[dict[str, Any]]]:
     with structlog.testing.capture_logs() as events:
@@ -169,4 +174,5 @@ def test_traces_without_their_extra_are_refused_with_what_to_install(tmp_path, m
     monkeypatch.setattr("sys.path", [])  # where packages are looked for
     with pytest.raises(ConfigError, match="not installed") as caught:
         Settings(home=tmp_path, trace={"url": "http://127.0.0.1:4318"})
-    assert "marquee[tracing]" in caught.value.fix
+    assert "marquee-recsys[tracing]" in caught.value.fix
+    assert "make setup" in caught.value.fix

@@ -41,6 +41,7 @@ from marquee.api.limits import Overload
 from marquee.api.listener import Listener
 from marquee.api.openapi import complete
 from marquee.api.problems import http_problem, invalid_problem, problem_response
+from marquee.api.proxies import BelowPrefix
 from marquee.api.schemas.service import Health, Info, Message
 from marquee.api.site import Site
 from marquee.api.slots import Slots
@@ -106,6 +107,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         static_url="/docs-assets",
+        # A redirect would name the Host and the scheme of the request: behind a proxy that ends TLS, a client
+        # would send its key once more, in the clear.
+        redirect_slashes=False,
         # It would look for its providers at each request; traces are a setting of Marquee's own.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
@@ -140,7 +144,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # request passes none of those. The outermost of them, which answers what nobody caught, is left out.
     framework = app.build_middleware_stack()
     assert isinstance(framework, ServerErrorMiddleware)
-    hot = HotRoutes(framework.app, HOT)
+    hot = HotRoutes(BelowPrefix(framework.app), HOT)
     app.middleware_stack = edge = Edge(hot, settings=chosen, access=access, overload=overload)
     return app
 
@@ -189,7 +193,7 @@ async def _open(settings: Settings, access: Access) -> AsyncIterator[Services]:
     database = Database.open(settings, prepare=False)
     try:
         slots = Slots(ObjectStore.of(settings), settings.paths.bundles)
-        listener = Listener(database)
+        listener = Listener(database, silence_seconds=settings.api.database_seconds)
         users = UserStates(
             database,
             listener,

@@ -20,7 +20,7 @@ from marquee.api.traffic import RecentTraffic
 from marquee.api.users import UserStates
 from marquee.api.writer import EventWriter, Journal
 from marquee.config import Settings
-from marquee.errors import StoreError, StoreUnavailableError
+from marquee.errors import StoreBusyError, StoreError, StoreUnavailableError
 from marquee.jobs import Queue
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
@@ -70,8 +70,10 @@ class Services:
     _deployed: asyncio.Event = field(default_factory=asyncio.Event)  # set when something may be new
     _edited: asyncio.Event = field(default_factory=asyncio.Event)
     _catalogue: str = ""  # the version that is in memory
+    _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
+        self.database.limit_statements()
         self.latest = LatestRecommendations(self)
         self.predictions = Predictions(self)
         self.traffic = RecentTraffic(self.run_long)
@@ -137,21 +139,22 @@ class Services:
 
     async def probe(self) -> None:
         """See whether the database answers, and follow what is deployed there."""
-        try:
-            if not self._is_prepared:
-                await asyncio.to_thread(self.prepare)
-            followed = await self._run(read_followed)
-        except StoreError as error:
-            self.lost(str(error))
-            get_logger().debug("api.probe_failed", error=str(error))
+        async with self._probing:  # what an earlier one has read must not be followed after a later one
+            try:
+                if not self._is_prepared:
+                    await asyncio.to_thread(self.prepare)
+                followed = await self._run(read_followed)
+            except StoreError as error:
+                self.lost(str(error))
+                get_logger().debug("api.probe_failed", error=str(error))
+                self._measure()
+                return
+            if not self.database_is_up:
+                self.database_is_up = True
+                get_logger().info("api.database_back", address=self.database.address)
             self._measure()
-            return
-        if not self.database_is_up:
-            self.database_is_up = True
-            get_logger().info("api.database_back", address=self.database.address)
-        self._measure()
-        await self.slots.follow(followed)
-        await self.slots.recount(self.database)
+            await self.slots.follow(followed)
+            await self.slots.recount(self.database)
 
     async def stock(self) -> None:
         """Take the catalogue from the database, if it has changed there."""
@@ -207,6 +210,8 @@ class Services:
                 f"{self.settings.api.database_seconds:g} s.",
                 fix="Try again; `marquee doctor` looks into it.",
             ) from None
+        except StoreBusyError:
+            raise  # it answers, and may well do the next thing
         except StoreUnavailableError as error:
             self.lost(str(error))
             raise

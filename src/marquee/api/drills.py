@@ -7,26 +7,14 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from marquee.api.deps import ServicesDep
-from marquee.api.operations import ACCEPTED, How, answered, carry_out
-from marquee.api.problems import InvalidRequestError, RunFailedError, responses
+from marquee.api.operations import RUN, How, answered, carry_out
+from marquee.api.problems import InvalidRequestError
 from marquee.api.schemas.service import RunResult, shown
-from marquee.errors import ConflictError, KeyReusedError, StoreUnavailableError
 
 __all__ = ["BackfillRequest", "router"]
 
 BACKFILL: Final = "backfill"
 DRILL: Final = "drill"
-
-_RUN: Final[dict[str, Any]] = {
-    "tags": ["pipelines"],
-    "response_model": RunResult,
-    "responses": {
-        **ACCEPTED,
-        **responses(
-            InvalidRequestError, KeyReusedError, ConflictError, RunFailedError, StoreUnavailableError
-        ),
-    },
-}
 
 
 class BackfillRequest(BaseModel):
@@ -43,7 +31,7 @@ class BackfillRequest(BaseModel):
 router = APIRouter()
 
 
-@router.post("/run/backfill", summary="Load old files again", **_RUN)
+@router.post("/run/backfill", summary="Load old files again", **RUN)
 async def run_backfill(
     request: Request, services: ServicesDep, wanted: Annotated[BackfillRequest, Body()], how: How
 ) -> Response:
@@ -60,7 +48,7 @@ async def run_backfill(
     return answered(run, lambda: RunResult(result="backfill finished"), how)
 
 
-@router.post("/run/drill", summary="Rehearse a restore", **_RUN)
+@router.post("/run/drill", summary="Rehearse a restore", **RUN)
 async def run_drill(request: Request, services: ServicesDep, how: How) -> Response:
     """Restore the newest backup into a database of its own, and look whether all of it is there."""
     run = await carry_out(request, services, DRILL, {}, how)

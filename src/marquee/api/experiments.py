@@ -64,7 +64,7 @@ async def start_experiment(
     services: ServicesDep, caller: CallerDep, wanted: Annotated[ExperimentRequest, Body()]
 ) -> ExperimentSummary:
     """Divide users among versions from now on; each user stays in one arm."""
-    made = await services.run(_start, wanted, caller, services.settings.canary)
+    made = await services.run_long(_start, wanted, caller, services.settings.canary)
     note(experiment_id=made.experiment_id)
     return ExperimentSummary(**_summary(made))
 
@@ -81,8 +81,7 @@ async def get_experiment(services: ServicesDep, experiment_id: ExperimentId) -> 
     kept = _kept(experiment)
     if kept is not None:
         return ExperimentBody(**_summary(experiment), shown=kept)
-    # Not by `services.run`: adding up a long experiment may take longer than a lost database is waited for.
-    outcome = await services.database.run(_outcome_of, experiment)
+    outcome = await services.run_long(_outcome_of, experiment)
     return ExperimentBody(**_summary(experiment), shown=outcome)
 
 
@@ -113,7 +112,7 @@ async def stop_experiment(
 ) -> ExperimentBody:
     """Everybody has the champion then: the arm that is to be promoted, or the one there is."""
     experiment = await services.run(experiments.get, experiment_id)
-    ended = await services.database.run(_stop, experiment, wanted, caller)
+    ended = await services.run_long(_stop, experiment, wanted, caller)
     note(experiment_id=experiment_id, status=ended.status)
     if ended.status == "promoted":
         await mirror(services)
@@ -123,7 +122,8 @@ async def stop_experiment(
 def _start(
     connection: Connection, wanted: ExperimentRequest, caller: Caller, limits: CanarySettings
 ) -> Experiment:
-    from marquee.monitoring import trials  # statistics that serving starts without
+    # Statistics that serving starts without, imported as all that uses them here: in a thread.
+    from marquee.monitoring import trials
 
     common: dict[str, Any] = {"limits": limits, "started_by": who(caller), "reason": wanted.reason}
     try:

@@ -11,7 +11,6 @@ from typing import Final, Literal
 
 import numpy as np
 from limits import RateLimitItem, parse_many
-from limits.storage import Storage
 
 from marquee.errors import ConfigError
 
@@ -53,9 +52,9 @@ class RateLimits:
         """Count a request; how many seconds its sender must wait when it is one too many, else 0."""
         for rate in self._per_address if scope == "address" else self._per_key:
             key = _key(rate, scope, who)
-            if self._counts.incr(key, rate.get_expiry()) > rate.amount:  # a fixed window
-                over = self._counts.get_expiry(key) - time.time()
-                return max(1, math.ceil(over))
+            count, end = self._counts.increase(key, rate.get_expiry())  # of a fixed window
+            if count > rate.amount:
+                return max(1, math.ceil(end - time.time()))
         return 0
 
 
@@ -131,52 +130,28 @@ def flaw_of_json(body: bytes) -> str | None:
     return None
 
 
-class _Counts(Storage):
+class _Counts:
     """
     The windows that are open, in memory.
 
     The library's own memory storage starts a thread every 10 ms, and each of them goes through all keys.
     """
 
-    STORAGE_SCHEME = None
-
     def __init__(self) -> None:
-        super().__init__()
-        self._windows: dict[str, list[float]] = {}
+        self._windows: dict[str, tuple[int, float]] = {}
         self._room = 1024
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return KeyError
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+    def increase(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count once in the window of a key, or in a new one of so many seconds: the count, and its end."""
         now = time.time()
-        window = self._windows.get(key)
-        if window is None or window[1] <= now:
+        count, end = self._windows.get(key, (0, 0.0))
+        if end <= now:
             if len(self._windows) >= self._room:
                 self._windows = {k: open_ for k, open_ in self._windows.items() if open_[1] > now}
                 self._room = max(1024, 2 * len(self._windows))
-            window = self._windows[key] = [0, now + expiry]
-        window[0] += amount
-        return int(window[0])
-
-    def get(self, key: str) -> int:
-        count, end = self._windows.get(key, (0, 0))
-        return int(count) if end > time.time() else 0
-
-    def get_expiry(self, key: str) -> float:
-        return self._windows[key][1] if key in self._windows else time.time()
-
-    def check(self) -> bool:
-        return True
-
-    def reset(self) -> int:
-        gone = len(self._windows)
-        self._windows.clear()
-        return gone
-
-    def clear(self, key: str) -> None:
-        self._windows.pop(key, None)
+            count, end = 0, now + seconds
+        self._windows[key] = (count + 1, end)
+        return count + 1, end
 
 
 @lru_cache(8192)

@@ -17,8 +17,6 @@ from marquee.telemetry import get_logger, metrics
 __all__ = ["Listener"]
 
 PROBE_SECONDS: Final = 1.0
-SILENCE_SECONDS: Final = 2.0
-"""A server that leaves a round trip unanswered for so long is taken for lost."""
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -30,10 +28,14 @@ class Listener:
     Hears all channels of `store.notify` on one connection, which it opens again whenever that breaks.
 
     Callbacks run in the event loop; they must be quick, and must not raise.
+
+    Args:
+        silence_seconds: a server that leaves a round trip unanswered for so long is taken for lost.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, silence_seconds: float = 2.0) -> None:
         self._database = database
+        self._silence_seconds = silence_seconds
         self._callbacks: dict[str, list[Heard]] = {channel: [] for channel in CHANNELS}
         self._on_gap: list[Callable[[], None]] = []
         self._wire: Wire | None = None
@@ -138,7 +140,7 @@ class Listener:
         while not wire.lost.done():
             began = time.perf_counter()
             try:
-                async with asyncio.timeout(SILENCE_SECONDS):
+                async with asyncio.timeout(self._silence_seconds):
                     await self.barrier()
             except (TimeoutError, StoreError):
                 return

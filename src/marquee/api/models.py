@@ -53,8 +53,9 @@ async def list_models(
     limit: Annotated[int, Query(ge=1, le=200, description="How many versions.")] = 20,
 ) -> ModelList:
     """Every trained version, newest first: where it serves, what was measured, what the gate said."""
+    # Each version has a manifest to be read from the disk: not by the loop that answers everybody.
     objects = ObjectStore(services.settings.paths.objects)
-    found = await services.run(list_versions, objects, limit=limit)
+    found = await services.run_long(list_versions, objects, limit=limit)
     now = datetime.now(UTC)
     return ModelList(
         models=[

@@ -57,6 +57,7 @@ class Wanted:
 
     def __init__(
         self,
+        request: Request,
         wait: Annotated[
             bool, Query(description="Answer when the run has finished; `false`: at once, with its id.")
         ] = True,
@@ -74,6 +75,7 @@ class Wanted:
         self.wait = wait
         self.key = idempotency_key
         self.is_replayed = False
+        self.prefix: str = request.scope.get("root_path", "")  # of paths, as the caller sees them
 
 
 How = Annotated[Wanted, Depends()]
@@ -282,7 +284,7 @@ async def run_and_answer(
 
 def answered(run: Run, result: Callable[[], BaseModel], how: Wanted) -> Response:
     """The answer about a run: its result, or where to look as long as it has not ended."""
-    location = f"/v1/runs/{run.run_id}"
+    location = f"{how.prefix}/v1/runs/{run.run_id}"
     headers = {"Location": location} | ({REPLAYED: "true"} if how.is_replayed else {})
     if run.finished:
         return _json(result().model_dump_json(), 200, headers)

@@ -18,10 +18,11 @@ from marquee.api.deps import Services, ServicesDep
 from marquee.api.problems import InvalidRequestError, responses
 from marquee.api.schemas.people import FOLLOWS, Erasure, Export, HistoryPage, PastEvent
 from marquee.api.shelf import image_url
-from marquee.errors import ConflictError, StoreUnavailableError
+from marquee.errors import ConflictError, StoreError, StoreUnavailableError
 from marquee.jobs import Queue
 from marquee.store.repositories import erasures, people
 from marquee.store.repositories.people import SECTIONS, Past
+from marquee.telemetry import get_logger
 
 __all__ = ["router"]
 
@@ -94,13 +95,16 @@ async def erase_user(services: ServicesDep, user_id: UserId) -> Erasure:
     """
     folder = services.settings.paths.secrets
     erased_at = await services.run(_mark, services.queue, user_id, folder)
-    await services.journal.flush()  # what this process still holds back
+    try:
+        await services.journal.flush()  # what this process still holds back
+    except StoreError as error:  # what it writes later goes with the next `forget`, as all that fails below
+        get_logger().warning("people.journal_not_written", error=error.message)
     erased = await services.run_long(erasures.delete_rows, user_id)
     return Erasure(user_id=user_id, erased_at=erased_at, erased=erased, follows=list(FOLLOWS))
 
 
 def _mark(connection: Connection, queue: Queue, user_id: int, folder: Folder) -> datetime:
-    """Mark a user, and have the files rewritten that name them."""
+    """Mark a user, and have a worker do what is left to be done."""
     marked = erasures.mark(connection, user_id, folder)
     with suppress(ConflictError):  # what is under way sees to those who come meanwhile
         queue.submit(connection, "forget")

@@ -14,7 +14,7 @@ from marquee.api.slots import Slots
 from marquee.api.users import UserStates
 from marquee.api.writer import Journal
 from marquee.data.schema import Ids, Matrix
-from marquee.errors import StoreError, StoreUnavailableError
+from marquee.errors import StoreBusyError, StoreError, StoreUnavailableError
 from marquee.store.repositories.predictions import NewPrediction
 from marquee.telemetry import get_logger
 from marquee.telemetry.spans import as_span
@@ -91,6 +91,8 @@ class Predictions:
             try:
                 state = await services.users.get(request.user_id)
                 return _Viewing(request, state.seen, False)
+            except StoreBusyError as error:
+                get_logger().warning("api.predicted_without_database", error=str(error))
             except StoreUnavailableError as error:
                 services.lost(str(error))
             except StoreError as error:

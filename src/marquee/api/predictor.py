@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body, Response
 from pydantic import TypeAdapter, ValidationError
 
+from marquee.api.answers import DEGRADED_HEADER
 from marquee.api.catalog import Language
 from marquee.api.deps import ListLength, Services, ServicesDep
 from marquee.api.hot import HotCall, HotRoute, PassOn, Reply
@@ -25,7 +26,6 @@ from marquee.telemetry import note
 
 __all__ = ["HOT", "router"]
 
-DEGRADED_HEADER = "X-Marquee-Degraded"
 _DEGRADED = ((DEGRADED_HEADER.lower().encode(), b"database"),)
 _DEGRADED_DOC = {
     DEGRADED_HEADER: {

@@ -178,9 +178,9 @@ def _config(
     app: object, settings: Settings, protocol: type[asyncio.Protocol] | None = None
 ) -> uvicorn.Config:
     if protocol is not None and settings.api.trusted_proxies:
-        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+        from marquee.api.proxies import BehindProxies
 
-        app = ProxyHeadersMiddleware(app, list(settings.api.trusted_proxies))  # type: ignore[arg-type]
+        app = BehindProxies(app, list(settings.api.trusted_proxies))  # type: ignore[arg-type]
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=protocol or "auto",

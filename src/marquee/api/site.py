@@ -93,9 +93,10 @@ class Site:
 
     def __init__(self, settings: Settings, otherwise: ASGIApp) -> None:
         self._otherwise = otherwise
+        self._settings = settings
         folder = settings.site.folder or BUILT
         self._files = {path: _read(file, path) for path, file in _found(folder)}
-        self._files["/config.json"] = _File("application/json", ASK_AGAIN, {"": _options(settings)})
+        self._files["/config.json"] = _File("application/json", ASK_AGAIN, {"": _options(settings, "")})
         page = self._files.pop("/index.html", None)
         self.is_built = page is not None
         self._page = page or _File(MEDIA_TYPES[".html"], ASK_AGAIN, {"": NOT_BUILT.encode()})
@@ -114,7 +115,8 @@ class Site:
     async def page(self, scope: Scope) -> Response | None:
         """The page, for a client that would rather see HTML than JSON; None for others."""
         headers = Headers(scope=scope)
-        if not _prefers_html(headers.get("accept", "")):
+        # Below a prefix lies the API alone; a page would look for its files in vain.
+        if scope.get("root_path") or not _prefers_html(headers.get("accept", "")):
             return None
         scope["marquee.route"] = "/{page}"
         return await _answer(self._page, headers)
@@ -122,7 +124,13 @@ class Site:
     async def _response(self, scope: Scope) -> Response | None:
         if scope["method"] not in ("GET", "HEAD"):
             return None
-        path = scope["path"]
+        path, prefix = scope["path"], scope.get("root_path")
+        if prefix:
+            if path != f"{prefix}/config.json":
+                return None
+            scope["marquee.route"] = "/config.json"
+            options = _File("application/json", ASK_AGAIN, {"": _options(self._settings, prefix)})
+            return await _answer(options, Headers(scope=scope))
         file = self._files.get(path)
         if file is not None:
             # In metrics all of them are one: names of assets differ with each build.
@@ -171,12 +179,17 @@ async def _answer(file: _File, headers: Headers) -> Response:
     return Response(file.bodies[encoding], headers={**kept, "content-type": file.media_type})
 
 
-def _options(settings: Settings) -> bytes:
-    """What the page reads when it starts, so that one build serves every host."""
+def _options(settings: Settings, prefix: str) -> bytes:
+    """
+    What the page reads when it starts, so that one build serves every host.
+
+    Args:
+        prefix: path that the API was asked below; the page finds it there.
+    """
     site = settings.site
     return orjson.dumps(
         {
-            "api": site.api or "",
+            "api": site.api or prefix,
             "demo": settings.demo,
             "version": __version__,
             "languages": site.languages,
@@ -188,7 +201,8 @@ def _options(settings: Settings) -> bytes:
 
 def _policy(settings: Settings) -> str:
     """Nothing but our own files, the API, and posters."""
-    api = f" {_origin(settings.site.api)}" if settings.site.api else ""
+    api = settings.site.api or "/"
+    elsewhere = "" if api.startswith("/") else f" {_origin(api)}"
     return "; ".join(
         (
             "default-src 'none'",
@@ -196,7 +210,7 @@ def _policy(settings: Settings) -> str:
             "style-src 'self'",
             f"img-src 'self' data: {_origin(settings.site.images)}",
             "font-src 'self'",
-            f"connect-src 'self'{api}",
+            f"connect-src 'self'{elsewhere}",
             "manifest-src 'self'",
             "base-uri 'none'",
             "form-action 'self'",

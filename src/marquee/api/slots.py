@@ -364,4 +364,7 @@ def _remember(cache: Path, followed: Followed) -> None:
 
 def _step_back() -> None:
     if sys.platform == "linux":  # where a thread has a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        # In a process that has stepped back further it would be a step forward, which is refused to users.
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)

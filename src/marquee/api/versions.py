@@ -67,7 +67,7 @@ async def preview_model(
 async def get_model(services: ServicesDep, version: VersionPath) -> ModelDetails:
     """How a version was trained, what the gate said, and where it has served."""
     objects = ObjectStore(services.settings.paths.objects)
-    found = await services.run(describe, objects, version)
+    found = await services.run_long(describe, objects, version)  # reads a manifest from the disk
     age = (datetime.now(UTC) - found.version.trained_at).total_seconds()
     return ModelDetails.model_validate(
         {**vars(found.version), **vars(found), "version": found.version.version, "age_seconds": age},

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from marquee.errors import ErasedUserError, StoreError, StoreUnavailableError
+from marquee.errors import ErasedUserError, StoreBusyError, StoreError, StoreUnavailableError
 from marquee.store.postgres import Database
 from marquee.store.repositories import feedback, impressions
 from marquee.store.repositories.feedback import Appended
@@ -25,6 +25,8 @@ FLUSH_SECONDS: Final = 0.02
 MOST_ROWS: Final = 100_000
 """Rows kept while the database is away; then the oldest are given up."""
 PARTITIONS_SECONDS: Final = 3600.0
+LOCKED_SECONDS: Final = 60.0
+"""Until partitions are tried again that a lock kept from being made, such as that of a backup."""
 RETRY_SECONDS: Final = 0.5
 CLOSE_SECONDS: Final = 5.0
 LULL_SECONDS: Final = 0.001
@@ -314,13 +316,20 @@ class Journal:
             with self._database.translate_errors():
                 await connection.execute("SET synchronous_commit = off")
         if time.monotonic() >= self._partitions_due:
+            self._partitions_due = time.monotonic() + await self._make_partitions(connection)
+        return connection
+
+    async def _make_partitions(self, connection: psycopg.AsyncConnection[Any]) -> float:
+        """Make those that are missing; rows of others go to the partition of everything else."""
+        for day in impressions.partition_days():
             try:
                 with self._database.translate_errors():
                     async with connection.transaction():
-                        await impressions.ensure_partitions(connection)
-            except StoreUnavailableError:
-                raise
-            except StoreError as error:  # rows then go to the partition of everything else
-                get_logger().warning("journal.no_partition", error=str(error))
-            self._partitions_due = time.monotonic() + PARTITIONS_SECONDS
-        return connection
+                        await impressions.ensure_partition(connection, day)
+            except StoreError as error:
+                if connection.closed:
+                    raise
+                get_logger().warning("journal.no_partition", day=str(day), error=str(error))
+                if isinstance(error, StoreBusyError):
+                    return LOCKED_SECONDS
+        return PARTITIONS_SECONDS

@@ -23,6 +23,7 @@ from marquee.cli import (
     ops,
     releasing,
     servers,
+    upgrading,
     upkeep,
 )
 from marquee.cli.output import errors_as_lines
@@ -70,6 +71,7 @@ for module in (
     monitoring,
     features,
     ops,
+    upgrading,
     upkeep,
 ):
     module.register(app)

@@ -222,12 +222,7 @@ def _unprepared(settings: "Settings", url: str | None, dry_run: bool) -> "Iterat
         yield None
         return
     if url is not None:
-        from pydantic import SecretStr
-
-        from marquee.config import DatabaseSettings
-
-        checked = DatabaseSettings(**{**settings.database.model_dump(), "url": SecretStr(url)})
-        settings = settings.model_copy(update={"database": checked})
+        settings = settings.model_copy(update={"database": settings.database.at(url)})
     with Database.open(settings, prepare=False) as database:
         yield database
 

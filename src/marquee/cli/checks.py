@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from marquee.config import Settings
-from marquee.errors import MarqueeError
+from marquee.errors import MarqueeError, ModelError
 
 __all__ = ["Check", "run_checks"]
 
@@ -38,7 +38,9 @@ class Check:
 
 def run_checks(settings: Settings) -> list[Check]:
     """All checks, in the order in which things are needed."""
-    checks: list[Callable[[Settings], Check]] = [_python, _home, _disk, _port, _objects, _archive, _tmdb]
+    checks: list[Callable[[Settings], Check]] = [
+        *(_python, _home, _disk, _port, _objects, _archive, _tmdb, _rankers)
+    ]
     return [check(settings) for check in checks] + _database_and_models(settings)
 
 
@@ -120,6 +122,16 @@ def _tmdb(settings: Settings) -> Check:
         "not set: the sample catalogue is used",
         "Set MARQUEE_TMDB__BEARER_TOKEN for a live catalogue.",
     )
+
+
+def _rankers(_: Settings) -> Check:
+    from marquee.models.tree_ranker import load_lightgbm
+
+    try:
+        found = load_lightgbm()
+    except ModelError as error:
+        return Check("training of rankers", "note", error.message, error.fix)
+    return Check("training of rankers", "ok", f"LightGBM {found.__version__}")
 
 
 def _database_and_models(settings: Settings) -> list[Check]:

@@ -175,7 +175,7 @@ def _data(settings: "Settings", ratings: Path | None, items: Path | None, facts:
 
 def _refuse_later_facts(interactions: "Interactions", facts: Any) -> None:
     """Say that popularity and votes are not used, and why they could not be."""
-    from marquee.data.split import check_facts
+    from marquee.data.leaks import check_facts
     from marquee.errors import DataError
 
     ordered = interactions.sorted()

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def up() -> None:
     """Watch this machine: Prometheus, Alertmanager and exporters, beside `marquee up` (Ctrl-C stops all)."""
     from marquee.cli.supervisor import Supervisor, require_free_port, terminated_by_signal
-    from marquee.monitoring import stack
+    from marquee.monitoring import stack, stack_files
 
     settings = open_settings()
     folder = settings.paths.observe
@@ -48,7 +48,7 @@ def up() -> None:
         programs = stack.programs(settings, folder, database_url)
         for program in programs:
             require_free_port("127.0.0.1", program.port, program.setting)
-        stack.render(folder, stack.local_targets(settings, programs), settings.ops, local=True)
+        stack_files.render(folder, stack.local_targets(settings, programs), settings.ops, local=True)
         for program in programs:
             supervisor.start_program(
                 program.name, program.command, environment=program.environment, folder=program.folder
@@ -87,10 +87,10 @@ def render(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to; it may exist.")],
 ) -> None:
     """Write the configuration of Prometheus and Alertmanager, and Loki's rules, by MARQUEE_OPS__*."""
-    from marquee.monitoring import stack
+    from marquee.monitoring import stack, stack_files
 
     settings = open_settings()
-    for path in stack.render(output, stack.targets(settings), settings.ops):
+    for path in stack_files.render(output, stack.targets(settings), settings.ops):
         console().print(str(path))
 
 

@@ -36,7 +36,7 @@ HIGHLIGHTS = {
     "infer": ("users", "k"),
     "pipeline": ("items", "interactions", "model", "verdict", "users"),
     "backup": ("rows", "bytes", "pruned"),
-    "forget": ("rewritten", "expired"),
+    "forget": ("rewritten", "deleted", "expired"),
     "monitor": ("events", "answers"),
 }
 """What people see of a pipeline's counts; programs get all of them with --json."""

@@ -15,7 +15,6 @@ __all__ = ["register"]
 REFUSED = 3
 """Exit code of `promote --strict` when nothing was promoted."""
 SLOTS: "tuple[Slot, ...]" = ("champion", "predictor")
-TEST_METRICS = ("test_accuracy", "test_loss")
 VERDICTS = {
     "passed": "promoted",
     "forced": "promoted by force",

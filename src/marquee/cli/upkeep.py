@@ -60,7 +60,7 @@ def paths(
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20, json: JsonOption = False
 ) -> None:
-    """The newest pipeline runs."""
+    """The newest pipeline runs; with --json their whole ids, as the API wants them."""
     from dataclasses import asdict
 
     from marquee.store.repositories import runs as repository

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from marquee.config.values import Url
 from marquee.errors import ConfigError
@@ -19,6 +20,8 @@ __all__ = [
     "TmdbSettings",
 ]
 
+SecretFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A file with one line; no name is no file, since Compose cannot leave a variable out."""
 PLACEHOLDERS = {"changeme", "change-me", "secret", "password", "your-key", "xxx"}
 
 
@@ -30,13 +33,22 @@ class DatabaseSettings(BaseModel):
         description="`postgresql://user:password@host:port/name` of a server (PostgreSQL 15 or newer). "
         "Unset: Marquee starts its own, embedded one in its home.",
     )
+    password_file: SecretFile = Field(
+        None, description="File with the password of the user in that URL, for containers."
+    )
     pool_size: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Connections kept per process.")
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = Field(
         5, description="How long a connection attempt may take."
     )
     statement_timeout_seconds: Annotated[int, Field(ge=0)] = Field(
-        0, description="How long one statement of the API may take; 0: no limit."
+        0,
+        description="How long one statement of the API may take, but for those that read or write much; "
+        "0: no limit.",
     )
+
+    def at(self, url: str) -> Self:
+        """The same for the database of another URL, which brings its own password."""
+        return type(self)(**{**self.model_dump(), "url": SecretStr(url), "password_file": None})
 
     @field_validator("url")
     @classmethod
@@ -44,6 +56,23 @@ class DatabaseSettings(BaseModel):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql:// (PostgreSQL is the only database Marquee speaks)")
         return value
+
+    @model_validator(mode="after")
+    def _with_password(self) -> Self:
+        """Put the password into the URL, where everyone who connects finds it."""
+        if self.password_file is None:
+            return self
+        name = "MARQUEE_DATABASE__PASSWORD_FILE"
+        password = _read_secret(name, self.password_file)
+        if not password:
+            raise ConfigError(f"{name} {self.password_file} is empty.", fix="Write the password into it.")
+        if self.url is None:
+            raise ConfigError(
+                f"{name} is set, and MARQUEE_DATABASE__URL is not.",
+                fix="Set it to postgresql://user@host:port/name.",
+            )
+        self.url = SecretStr(_with_user_password(self.url.get_secret_value(), password))
+        return self
 
 
 class ObjectSettings(BaseModel):
@@ -120,6 +149,9 @@ class TmdbSettings(BaseModel):
     """The TMDB API, source of the catalogue."""
 
     bearer_token: SecretStr | None = Field(None, description="TMDB API read access token (v4).")
+    bearer_token_file: SecretFile = Field(
+        None, description="File with that token, for containers. Empty: there is none."
+    )
     api_key: SecretStr | None = Field(
         None, description="TMDB API key (v3); used when no bearer token is set."
     )
@@ -139,6 +171,19 @@ class TmdbSettings(BaseModel):
         if value is not None and value.get_secret_value().strip().lower() in PLACEHOLDERS:
             raise ValueError("is a placeholder; set a real key or leave it unset")
         return value
+
+    @model_validator(mode="after")
+    def _with_token(self) -> Self:
+        if self.bearer_token_file is None:
+            return self
+        name = "MARQUEE_TMDB__BEARER_TOKEN_FILE"
+        token = SecretStr(_read_secret(name, self.bearer_token_file).strip())
+        if self.bearer_token not in (None, token):
+            raise ConfigError(
+                f"{name} and MARQUEE_TMDB__BEARER_TOKEN are both set.", fix="Unset one of them."
+            )
+        self.bearer_token = self._no_placeholder(token) if token else None
+        return self
 
     @property
     def configured(self) -> bool:
@@ -161,7 +206,7 @@ class FeaturesSettings(BaseModel):
     """Where features are kept (docs/features.md)."""
 
     store: Literal["builtin", "feast"] = Field(
-        "builtin", description="`feast` needs `pip install 'marquee[feast]'`."
+        "builtin", description="`feast` needs the extra `feast`, which `make setup-feast` installs."
     )
     offline: Literal["duckdb", "dask"] = Field(
         "duckdb",
@@ -209,3 +254,39 @@ class MlflowSettings(BaseModel):
         None, description="An MLflow server or database. Unset: a database of its own beside Marquee's."
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(5001, description="Port of `marquee mlflow`.")
+
+
+def _read_secret(name: str, path: Path) -> str:
+    """The line in a file that a setting names, which may be empty."""
+    try:
+        secret = path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ConfigError(
+            f"{name} {path} cannot be read: {reason}.",
+            fix="Name a file that the user of this process may read.",
+        ) from None
+    if not secret.isprintable():
+        raise ConfigError(
+            f"{name} {path} holds more than one line of text.", fix="Keep the secret alone in it."
+        )
+    return secret
+
+
+def _with_user_password(url: str, password: str) -> str:
+    """The URL with a password, quoted; the rest of it as it is, since it may name several hosts."""
+    parts = urlsplit(url)
+    account, at, hosts = parts.netloc.rpartition("@")
+    user, colon, own = account.partition(":")
+    quoted = quote(password, safe="")
+    if not at or not user:
+        raise ConfigError(
+            "MARQUEE_DATABASE__PASSWORD_FILE is set, and MARQUEE_DATABASE__URL names no user.",
+            fix="Write postgresql://user@host:port/name.",
+        )
+    if colon and own != quoted:
+        raise ConfigError(
+            "MARQUEE_DATABASE__URL holds a password, and MARQUEE_DATABASE__PASSWORD_FILE is set.",
+            fix="Leave the password out of the URL, or unset the file.",
+        )
+    return urlunsplit(parts._replace(netloc=f"{user}:{quoted}@{hosts}"))

@@ -52,7 +52,7 @@ class ScheduleSettings(BaseModel):
 
 
 class TraceSettings(BaseModel):
-    """Traces, sent over OTLP; they need `pip install 'marquee[tracing]'`."""
+    """Traces, sent over OTLP; they need the extra `tracing`, which `make setup` and the images have."""
 
     url: Url | None = Field(
         None,
@@ -78,7 +78,8 @@ class TraceSettings(BaseModel):
             except PackageNotFoundError as missing:
                 raise ConfigError(
                     f"MARQUEE_TRACE__URL is set, but {missing.name} is not installed.",
-                    fix="Run: pip install 'marquee[tracing]', or unset MARQUEE_TRACE__URL.",
+                    fix="Run: pip install 'marquee-recsys[tracing]' (in a checkout: make setup), or unset "
+                    "MARQUEE_TRACE__URL.",
                 ) from None
         return value
 
@@ -161,6 +162,12 @@ class OpsSettings(BaseModel):
     without: Names = Field(
         (),
         description="Jobs of Prometheus that do not run here, separated by commas: `airflow,grafana`.",
+    )
+    addresses: Names = Field(
+        (),
+        description="Jobs, and `blackbox`, that are found elsewhere than on these hosts' usual ports, "
+        "`job=host:port`, separated by commas: `prometheus=prometheus:9090`, as containers call each other. "
+        "A path may follow, where it is not `/metrics`: `grafana=grafana:3000/grafana/metrics`.",
     )
     runbooks: Annotated[str, Field(pattern=r"^[\w:/.%~@?=&#+-]*[^/]$")] = Field(
         "docs/runbooks/alerts",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from marquee.config.values import Names, Url, split
+from marquee.config.values import Names, Url, UrlOrPath, split
 
 __all__ = ["ApiSettings", "CanarySettings", "GateSettings", "SiteSettings"]
 
@@ -46,8 +46,8 @@ class ApiSettings(BaseModel):
     )
     trusted_proxies: Names = Field(
         (),
-        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, "
-        "separated by commas.",
+        description="Addresses or networks of proxies whose `X-Forwarded-For`, `-Proto` and `-Prefix` are "
+        "believed, separated by commas.",
     )
     rate_per_key: str = Field("1000/second", description="Requests that one API key or visitor may make.")
     rate_per_address: str = Field("200/second", description="Requests of one address without a key.")
@@ -68,8 +68,10 @@ class SiteSettings(BaseModel):
     folder: Path | None = Field(
         None, description="Folder of the built site. Unset: the one that ships with Marquee."
     )
-    api: Url | None = Field(
-        None, description="Where its pages find the API. Unset: where they come from themselves."
+    api: UrlOrPath | None = Field(
+        None,
+        description="Where its pages find the API: a URL, or a path on their own host, such as `/api`. "
+        "Unset: where they come from themselves, below the prefix that a trusted proxy has named.",
     )
     languages: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")], ...],

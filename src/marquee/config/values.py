@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-__all__ = ["Names", "Url", "reachable", "split"]
+__all__ = ["Names", "Url", "UrlOrPath", "reachable", "split"]
 
 
 def split(value: object) -> object:
@@ -20,3 +20,5 @@ def reachable(host: str) -> str:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s;,'\"<>]+$")]
+UrlOrPath = Annotated[str, Field(pattern=r"^(https?:/)?/[^\s;,'\"<>/][^\s;,'\"<>]*$")]
+"""A path is of the host that names it."""

@@ -158,10 +158,6 @@ class Interactions:
         """The rows strictly before a moment."""
         return self.take(self.timestamps < timestamp)
 
-    def of_events(self, *events: Event) -> Self:
-        """The rows of the given kinds of event."""
-        return self.take(np.isin(self.events, [int(event) for event in events]))
-
     def positives(self) -> Self:
         """The rows that tell taste: everything but `hide`."""
         return self.take(self.events != Event.HIDE)

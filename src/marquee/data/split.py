@@ -14,25 +14,20 @@ recommended, so neither is part of a ground truth.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from marquee.data.dataset import Histories, Interactions
-from marquee.data.schema import CSR, Event, Ids, Index, Microseconds, Vector
+from marquee.data.leaks import check_window
+from marquee.data.schema import Event, Ids, Index, Microseconds
 from marquee.data.vocabulary import Vocabulary
-from marquee.errors import DataError
+from marquee.data.windows import GroundTruth, Window, offsets
 
 __all__ = [
-    "GroundTruth",
     "Protocol",
-    "Window",
     "WindowSummary",
-    "check_facts",
-    "check_window",
     "global_time",
     "leave_last_out",
     "rolling",
@@ -48,102 +43,6 @@ FIRST_CUT: Final = 50  # % of the rows
 CUT_STEP: Final = 5  # % of the rows
 LAST_MIN_ROWS: Final = 5
 """Users with fewer rows are not asked under `last`."""
-
-NEVER: Final = int(np.iinfo(np.int64).min)
-
-CHANGING_FACTS: Final = frozenset({"popularity", "vote_average", "vote_count"})
-"""Facts of an item that are different on another day."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class GroundTruth:
-    """
-    What the users of n queries went on to choose. Query i owns `indptr[i]:indptr[i + 1]`.
-
-    Attributes:
-        indptr: (n + 1,) offsets.
-        item_ids: (n_truth,) external ids, distinct within a query.
-        timestamps: (n_truth,) microseconds since 1970-01-01 UTC.
-        ratings: (n_truth,) 0–10, NaN where the event carries none.
-    """
-
-    indptr: Index
-    item_ids: Ids
-    timestamps: Microseconds
-    ratings: Vector
-
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
-    @property
-    def lengths(self) -> Index:
-        """(n,) number of items of each query."""
-        return np.diff(self.indptr)
-
-    @property
-    def rows(self) -> Index:
-        """(n_truth,) the query to which each item belongs."""
-        return np.repeat(np.arange(len(self)), self.lengths)
-
-    def where(self, mask: NDArray[np.bool_]) -> Self:
-        """The same queries with only the items of a (n_truth,) mask."""
-        lengths = np.bincount(self.rows[mask], minlength=len(self))
-        return type(self)(_offsets(lengths), self.item_ids[mask], self.timestamps[mask], self.ratings[mask])
-
-    def matrix(self, items: Vocabulary) -> CSR:
-        """(n, n_items) float32 CSR with 1 for each item of the ground truth that is in the vocabulary."""
-        column = items.index(self.item_ids)
-        known = column >= 0
-        made = CSR(
-            (np.ones(int(known.sum()), np.float32), (self.rows[known], column[known])),
-            shape=(len(self), len(items)),
-        )
-        made.sort_indices()
-        return made
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Window:
-    """
-    One cut in time with its queries.
-
-    Attributes:
-        name: for reports, e.g. `rolling-4`.
-        index: position among the windows of its protocol.
-        tuning: hyper-parameters may be chosen on it; otherwise it is for the test.
-        fit: the rows a model may learn from, in the global order.
-        histories: n queries: all that is known of a user at the moment of the query.
-        truth: n ground truths.
-        users_apart: the fit data is only free of each user's own future (`last`), not of everybody's.
-    """
-
-    name: str
-    index: int
-    tuning: bool
-    fit: Interactions
-    histories: Histories
-    truth: GroundTruth
-    users_apart: bool = False
-
-    def __len__(self) -> int:
-        return len(self.histories)
-
-    def catalogue(self) -> Vocabulary:
-        """The items with at least one row in the fit data (hiding one does not count)."""
-        return Vocabulary.by_count(self.fit.positives().item_ids)
-
-    def blind(self) -> "Window":
-        """The same fit data without the queries: all that a model of this window may see of it."""
-        nothing = np.zeros(0, dtype=np.int64)
-        return Window(
-            self.name,
-            self.index,
-            self.tuning,
-            self.fit,
-            self.histories.take(nothing),
-            GroundTruth(np.zeros(1, np.int64), nothing, nothing, np.zeros(0, np.float32)),
-            self.users_apart,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,54 +153,6 @@ def leave_last_out(interactions: Interactions) -> list[Window]:
     return windows
 
 
-def check_window(window: Window) -> None:
-    """
-    Refuse a window that leaks.
-
-    No fit row may be later than the ground truth of any query (under `last`: of the same user), no history
-    event later than the query, no ground truth earlier than it, and no row may be on both sides. Fit rows of
-    the very moment of the cut are before it in the global order: they are allowed.
-
-    Raises:
-        DataError: naming the query and the two times.
-    """
-    histories, truth, fit = window.histories, window.truth, window.fit
-    asked = np.flatnonzero(truth.lengths > 0)
-    if not len(asked):
-        return
-    earliest = np.minimum.reduceat(truth.timestamps, truth.indptr[asked])
-    users, inverse = np.unique(histories.user_ids[asked], return_inverse=True)
-    if window.users_apart:
-        place = Vocabulary(users).index(fit.user_ids)  # -1 for those who are not asked
-        latest = np.full(len(users), NEVER)
-        np.maximum.at(latest, place[place >= 0], fit.timestamps[place >= 0])
-        latest = latest[inverse]
-    else:
-        latest = np.full(len(asked), fit.timestamps.max(initial=NEVER))
-    _refuse(window, asked, latest > earliest, latest, earliest, "fit data as late as")
-    _refuse(window, asked, earliest < histories.as_of[asked], histories.as_of[asked], earliest, "a query at")
-    newest = np.full(len(histories), NEVER)
-    np.maximum.at(newest, histories.rows, histories.timestamps)
-    late = newest > histories.as_of
-    _refuse(window, np.arange(len(histories)), late, newest, histories.as_of, "a history up to")
-    # Of equal times only a row that stands on both sides leaks.
-    first = np.full(len(users), np.iinfo(np.int64).max)
-    np.minimum.at(first, inverse, earliest)
-    near = fit.take(fit.timestamps >= earliest.min())
-    place = Vocabulary(users).index(near.user_ids)
-    near = near.take((place >= 0) & (near.timestamps >= first[place]))
-    shared = _triples(near.user_ids, near.item_ids, near.timestamps) & _triples(
-        histories.user_ids[truth.rows], truth.item_ids, truth.timestamps
-    )
-    if shared:
-        user, item, moment = min(shared)
-        raise DataError(
-            f"The window {window.name} leaks: item {item} of user {user} at {_when(moment)} is both fit data "
-            "and ground truth.",
-            fix="Make windows with marquee.data.split.split().",
-        )
-
-
 def summarise(windows: Sequence[Window]) -> list[WindowSummary]:
     """Fit rows, queries, ground-truth items and how many of those are cold (not in the fit data)."""
     made = []
@@ -320,35 +171,6 @@ def summarise(windows: Sequence[Window]) -> list[WindowSummary]:
             )
         )
     return made
-
-
-def check_facts(table: pa.Table, before: int) -> None:
-    """
-    Refuse facts that change with time unless each row says that it was observed before a cut.
-
-    Args:
-        table: item facts; a column `observed_at` (timestamp) dates its rows.
-        before: the cut, microseconds since 1970-01-01 UTC.
-
-    Raises:
-        DataError: popularity or votes without a date, or of a later day.
-    """
-    changing = sorted(CHANGING_FACTS & set(table.column_names))
-    if not changing:
-        return
-    fix = f"Leave out {', '.join(changing)}, or give `observed_at` and only rows of before the cut."
-    if "observed_at" not in table.column_names:
-        raise DataError(
-            f"The facts {', '.join(changing)} carry no date, so they may be of the future.", fix=fix
-        )
-    observed = table["observed_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    known = pc.any(pc.invert(pc.less(observed, before)).fill_null(True)).as_py()
-    if known:
-        latest = pc.max(observed).as_py()
-        seen = "without a date" if latest is None else f"observed up to {_when(latest)}"
-        raise DataError(
-            f"The facts {', '.join(changing)} leak: they are {seen}, the cut is at {_when(before)}.", fix=fix
-        )
 
 
 def _rolling_window(rows: Interactions, k: int, start: int, stop: int) -> Window:
@@ -433,7 +255,7 @@ def _window(
         tuning,
         fit,
         Histories(
-            _offsets(n_past[kept]),
+            offsets(n_past[kept]),
             past.item_ids,
             past.timestamps,
             past.events,
@@ -442,7 +264,7 @@ def _window(
             as_of[kept],
             users[kept],
         ),
-        GroundTruth(_offsets(n_future[kept]), future.item_ids, future.timestamps, future.ratings),
+        GroundTruth(offsets(n_future[kept]), future.item_ids, future.timestamps, future.ratings),
         users_apart,
     )
 
@@ -470,35 +292,3 @@ def _by_user(user_ids: Ids) -> tuple[Ids, Index, Index, Index]:
     """Distinct users, their first position in a stable sort by user, the inverse, and their row counts."""
     users, inverse, counts = np.unique(user_ids, return_inverse=True, return_counts=True)
     return users, np.cumsum(counts) - counts, inverse, counts
-
-
-def _offsets(lengths: Index) -> Index:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _triples(user_ids: Ids, item_ids: Ids, timestamps: Microseconds) -> set[tuple[int, int, int]]:
-    return set(zip(user_ids.tolist(), item_ids.tolist(), timestamps.tolist(), strict=True))
-
-
-def _refuse(
-    window: Window,
-    queries: Index,
-    bad: NDArray[np.bool_],
-    later: Microseconds,
-    earlier: Microseconds,
-    what: str,
-) -> None:
-    if not bad.any():
-        return
-    at = int(np.flatnonzero(bad)[0])
-    user = window.histories.user_ids[queries[at]]
-    moment = "a query" if what.startswith("a history") else "ground truth"
-    raise DataError(
-        f"The window {window.name} leaks: {what} {_when(int(later[at]))}, but {moment} of user {user} is of "
-        f"{_when(int(earlier[at]))} ({int(bad.sum())} of {len(queries)} queries).",
-        fix="Make windows with marquee.data.split.split().",
-    )
-
-
-def _when(microseconds: int) -> str:
-    return f"{np.datetime64(microseconds, 'us')}Z"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories
 from marquee.data.schema import CSR, Event, Ids, Index
-from marquee.data.split import GroundTruth
 from marquee.data.vocabulary import Vocabulary
+from marquee.data.windows import GroundTruth
 from marquee.features.encode import encode_items, tf_idf
 
 __all__ = [

@@ -18,9 +18,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.leaks import check_window
 from marquee.data.ranked import RankedItems
-from marquee.data.split import GroundTruth, Protocol, Window, check_window, split, summarise
+from marquee.data.split import Protocol, split, summarise
 from marquee.data.vocabulary import Vocabulary
+from marquee.data.windows import GroundTruth, Window
 from marquee.errors import DataError
 from marquee.evaluation.metrics import (
     PerQuery,

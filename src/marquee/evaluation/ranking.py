@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems, top_k
 from marquee.data.schema import Event
-from marquee.data.split import GroundTruth, Window
 from marquee.data.vocabulary import Vocabulary
+from marquee.data.windows import GroundTruth, Window
 from marquee.errors import ModelError
 from marquee.evaluation.metrics import listed_in
 from marquee.evaluation.slices import CUTS

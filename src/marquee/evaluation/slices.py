@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories
 from marquee.data.schema import Ids
-from marquee.data.split import GroundTruth
 from marquee.data.vocabulary import Vocabulary
+from marquee.data.windows import GroundTruth
 
 __all__ = [
     "CUTS",

@@ -7,6 +7,8 @@ it stopped, also after a kill.
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -92,65 +94,77 @@ def tune(
     if minutes is None and trials is None:
         raise ValueError("Give minutes or trials, or the search would never end")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        # A new space, data or protocol is a new search, also in the same storage.
-        study_name=f"{model.name}-{protocol}-{interactions.sorted().digest()[:12]}-{_digest(space)}",
-        storage=_storage(storage),
-        load_if_exists=True,
-        direction="maximize",
-    )
-    finished = (optuna.trial.TrialState.COMPLETE,)
-    done = len(study.get_trials(deepcopy=False, states=finished))
-    # With the same seed a resumed sampler would draw its first configurations again.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=RANDOM_TRIALS)
-    default = model.Config()
-    windows = [window for window in split(interactions, protocol) if window.tuning]
-    if not done:
-        study.enqueue_trial({name: _stored(getattr(default, name), space[name]) for name in space})
-    left = None if trials is None else max(trials - done, 0)
-    if left is not None:
-        progress.total(left, "trials")
-
-    def objective(trial: optuna.Trial) -> float:
-        values = {name: _suggest(trial, name, space[name], getattr(default, name)) for name in space}
-        config = model.Config(**values)
-        evaluation = evaluate(
-            {model.name: lambda: model(config)},
-            interactions,
-            catalog,
-            protocol,
-            stage="tuning",
-            slices=False,
-            windows=windows,
+    with _storage(storage) as kept:
+        study = optuna.create_study(
+            # A new space, data or protocol is a new search, also in the same storage.
+            study_name=f"{model.name}-{protocol}-{interactions.sorted().digest()[:12]}-{_digest(space)}",
+            storage=kept,
+            load_if_exists=True,
+            direction="maximize",
         )
-        value = evaluation.results[model.name].mean("ndcg_at_10")
-        progress.step({"ndcg_at_10": value})
-        return value
+        finished = (optuna.trial.TrialState.COMPLETE,)
+        done = len(study.get_trials(deepcopy=False, states=finished))
+        # With the same seed a resumed sampler would draw its first configurations again.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=RANDOM_TRIALS)
+        default = model.Config()
+        windows = [window for window in split(interactions, protocol) if window.tuning]
+        if not done:
+            study.enqueue_trial({name: _stored(getattr(default, name), space[name]) for name in space})
+        left = None if trials is None else max(trials - done, 0)
+        if left is not None:
+            progress.total(left, "trials")
 
-    deadline = perf_counter() + 60.0 * (minutes if minutes is not None else math.inf)
+        def objective(trial: optuna.Trial) -> float:
+            values = {name: _suggest(trial, name, space[name], getattr(default, name)) for name in space}
+            config = model.Config(**values)
+            evaluation = evaluate(
+                {model.name: lambda: model(config)},
+                interactions,
+                catalog,
+                protocol,
+                stage="tuning",
+                slices=False,
+                windows=windows,
+            )
+            value = evaluation.results[model.name].mean("ndcg_at_10")
+            progress.step({"ndcg_at_10": value})
+            return value
 
-    def stop_in_time(study: optuna.Study, _: object) -> None:
-        if perf_counter() >= deadline:
-            study.stop()
+        deadline = perf_counter() + 60.0 * (minutes if minutes is not None else math.inf)
 
-    if left != 0:
-        study.optimize(objective, n_trials=left, callbacks=[stop_in_time])
-    found = [
-        Trial(trial.number, _values(trial.params, space), float(trial.values[0]))
-        for trial in study.get_trials(deepcopy=False, states=finished)
-    ]
+        def stop_in_time(study: optuna.Study, _: object) -> None:
+            if perf_counter() >= deadline:
+                study.stop()
+
+        if left != 0:
+            study.optimize(objective, n_trials=left, callbacks=[stop_in_time])
+        found = [
+            Trial(trial.number, _values(trial.params, space), float(trial.values[0]))
+            for trial in study.get_trials(deepcopy=False, states=finished)
+        ]
     best = max(found, key=lambda trial: (trial.ndcg_at_10, -trial.number))
     return TuneResult(model.Config(**best.values), best.ndcg_at_10, found)
 
 
-def _storage(storage: Path | str | None) -> Any:
+@contextmanager
+def _storage(storage: Path | str | None) -> Iterator[Any]:
+    """Where a search is kept, as Optuna takes it; connections to a database are closed on leaving."""
+    from optuna.storages import RDBStorage
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-    if storage is None or (isinstance(storage, str) and "://" in storage):
-        return storage
-    path = Path(storage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    if storage is None:
+        yield None
+    elif isinstance(storage, str) and "://" in storage:
+        database = RDBStorage(storage)
+        try:
+            yield database
+        finally:
+            database.remove_session()
+            database.engine.dispose()
+    else:
+        path = Path(storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield JournalStorage(JournalFileBackend(str(path)))
 
 
 def _digest(space: dict[str, Tunable]) -> str:

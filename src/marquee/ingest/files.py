@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 from marquee.data import Catalog, Interactions
+from marquee.data.leaks import CHANGING_FACTS
 from marquee.data.schema import INTERACTIONS, ITEMS
-from marquee.data.split import CHANGING_FACTS
 from marquee.errors import SchemaError
 from marquee.ingest.movielens import (
     ALIASES,

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,7 +21,7 @@ import polars as pl
 
 from marquee.errors import SchemaError
 from marquee.ingest.load import IngestReport, Intake, Progress
-from marquee.ingest.readers import Chunk, read_csv, read_table
+from marquee.ingest.readers import DAMAGED, Chunk, read_csv, read_table
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 
@@ -70,6 +71,8 @@ SAME_AS_ITEMS: Final = (
     *("original_title", "release_date", "original_language", "poster_path", "backdrop_path", "adult"),
     *("popularity", "vote_average", "vote_count", "overview", "tagline"),
 )
+MAX_MOVIE_LIST_BYTES: Final = 64 << 20
+"""Of the old formats, which are read whole; the longest, of the 10M edition, has half a mebibyte."""
 MOVIE_SCHEMA: Final = {"movie_id": pl.Int64, "title": pl.String, "genres": pl.String}
 
 
@@ -157,16 +160,29 @@ def _files(directory: Path) -> dict[str, SourceFile]:
         return {path.name: SourceFile.at(path) for path in sorted(directory.iterdir()) if path.is_file()}
     if not zipfile.is_zipfile(directory):
         raise SchemaError(f"{directory} is neither a folder nor a zip.", fix="Check the path.")
-    with zipfile.ZipFile(directory) as archive:
-        members = [info.filename for info in archive.infolist() if not info.is_dir()]
-
-    def opener(member: str) -> Callable[[], IO[bytes]]:
-        return lambda: zipfile.ZipFile(directory).open(member)
-
+    # Nothing is unpacked to the disk: members are found by the last part of their name, wherever it leads.
+    try:
+        with zipfile.ZipFile(directory) as archive:
+            members = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except DAMAGED as error:
+        raise _not_readable(directory.name, error) from None
     return {
-        Path(member).name: SourceFile(Path(member).name, directory, opener(member), True)
+        Path(member).name: SourceFile(
+            Path(member).name, directory, partial(_open_member, directory, member), True
+        )
         for member in members
     }
+
+
+def _open_member(path: Path, member: str) -> IO[bytes]:
+    try:
+        return zipfile.ZipFile(path).open(member)
+    except (*DAMAGED, RuntimeError) as error:  # encrypted, or packed in a way that Python does not know
+        raise _not_readable(f"{member} in {path.name}", error) from None
+
+
+def _not_readable(name: str, error: Exception) -> SchemaError:
+    return SchemaError(f"{name} cannot be unpacked: {error}.", fix="Download it again, or unpack it first.")
 
 
 def _pick(
@@ -282,8 +298,15 @@ def read_movies(file: SourceFile) -> pl.DataFrame:
 
 def _old_movie_list(file: SourceFile) -> pl.DataFrame:
     """`movies.dat` (id::title::genres) and `u.item` (id|title|…|19 flags), both in Latin-1 or UTF-8."""
-    with file.open() as opened:
-        content = opened.read()
+    try:
+        with file.open() as opened:
+            content = opened.read(MAX_MOVIE_LIST_BYTES + 1)
+    except DAMAGED as error:
+        raise _not_readable(file.name, error) from None
+    if len(content) > MAX_MOVIE_LIST_BYTES:
+        raise SchemaError(
+            f"{file.name} has more than {MAX_MOVIE_LIST_BYTES >> 20} MiB.", fix="Give a list of films."
+        )
     try:
         text = content.decode()
     except UnicodeDecodeError:

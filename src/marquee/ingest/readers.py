@@ -3,6 +3,9 @@
 import csv
 import gzip
 import itertools
+import lzma
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +20,15 @@ import pyarrow.parquet
 from marquee.errors import SchemaError
 from marquee.ingest.validate import LIST_SEPARATOR
 
-__all__ = ["Chunk", "read_csv", "read_parquet", "read_table"]
+__all__ = ["DAMAGED", "Chunk", "read_csv", "read_parquet", "read_table"]
 
 CHUNK_ROWS: Final = 250_000
 CSV_BLOCK_BYTES: Final = 8 << 20
+MAX_LINE_BYTES: Final = CSV_BLOCK_BYTES
+CHUNK_BYTES: Final = 64 << 20
+"""Lines of a chunk together: a small packed file may hold any number of long ones."""
+DAMAGED: Final = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What the unpacking of a file raises that is cut short, altered, or packed by other means."""
 KINDS: Final = ".csv, .tsv, .jsonl, .ndjson (each also with .gz) and .parquet"
 
 Rejection = tuple[str, Mapping[str, Any]]  # (reason, the row)
@@ -117,6 +125,8 @@ def read_csv(
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):
                 raise _broken(name, error) from None
+        except DAMAGED as error:
+            raise _broken(name, error) from None
     if malformed:
         yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), tuple(malformed))
 
@@ -135,15 +145,14 @@ def read_parquet(path: Path, aliases: Mapping[str, str]) -> Iterator[Chunk]:
                 yield Chunk(_from_arrow(pa.Table.from_batches([batch]).rename_columns(names)))
             if file.metadata.num_rows == 0:
                 yield Chunk(_from_arrow(file.schema_arrow.empty_table().rename_columns(names)))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _broken(path.name, error) from None
 
 
 def _read_jsonl(path: Path, aliases: Mapping[str, str]) -> Iterator[Chunk]:
     names: dict[str, None] = {}
     with _open(path) as file:
-        numbered = enumerate(file, start=1)
-        while lines := list(itertools.islice(numbered, CHUNK_ROWS)):
+        for lines in _chunks_of_lines(file, path.name):
             rows: list[dict[str, str | None]] = []
             malformed: list[Rejection] = []
             for number, line in lines:
@@ -164,14 +173,47 @@ def _read_jsonl(path: Path, aliases: Mapping[str, str]) -> Iterator[Chunk]:
             yield Chunk(pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String)), tuple(malformed))
 
 
+def _chunks_of_lines(file: IO[bytes], name: str) -> Iterator[list[tuple[int, bytes]]]:
+    """Numbered lines, as many at a time as there is room for."""
+    chunk: list[tuple[int, bytes]] = []
+    held = 0
+    for number in itertools.count(1):
+        line = _line(file, name)
+        if line:
+            chunk.append((number, line))
+            held += len(line)
+        if chunk and (not line or len(chunk) == CHUNK_ROWS or held > CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        if not line:
+            return
+
+
+def _line(file: IO[bytes], name: str) -> bytes:
+    """The next line; none is so long that it could fill the memory."""
+    try:
+        line = file.readline(MAX_LINE_BYTES + 1)
+    except DAMAGED as error:
+        raise _broken(name, error) from None
+    if len(line) > MAX_LINE_BYTES:
+        raise SchemaError(
+            f"{name} has a line of more than {MAX_LINE_BYTES >> 20} MiB.",
+            fix="Give one row a line.",
+        )
+    return line
+
+
 def _open(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _header(open_file: Callable[[], IO[bytes]], name: str, separator: str) -> list[str]:
     with open_file() as file:
-        line = file.readline().decode("utf-8-sig", errors="replace")
-    names = next(csv.reader([line], delimiter=separator), [])
+        line = _line(file, name).decode("utf-8-sig", errors="replace")
+    try:
+        names = next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:
+        raise _broken(name, error) from None
     if not names:
         raise SchemaError(f"{name} is empty.", fix="Give a file whose first line names its columns.")
     return [column.strip() for column in names]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,7 @@ from marquee.config import TmdbSettings
 from marquee.errors import NotFoundError, SourceUnavailableError
 from marquee.ingest.load import IngestReport, Intake, Progress
 from marquee.ingest.tmdb_client import LAST_PAGE, TmdbClient
+from marquee.ingest.tmdb_contract import Answer, Configuration, Genres, Listed, Movie, Page, Text, decode
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import items as item_repository
@@ -29,128 +30,6 @@ PAGES_AT_A_TIME: Final = 10
 MOVIES_AT_A_TIME: Final = 100
 CAST_KEPT: Final = 10
 GENRE_LANGUAGE: Final = "en-US"  # genres are features: one spelling for all sources and settings
-
-T = TypeVar("T")
-
-
-class Named(msgspec.Struct):
-    """A genre or keyword."""
-
-    id: int
-    name: str
-
-
-class Person(msgspec.Struct):
-    """One of the cast or crew."""
-
-    name: str
-    job: str | None = None
-    order: int | None = None
-
-
-class Credits(msgspec.Struct):
-    """Who made a movie."""
-
-    cast: list[Person] = []
-    crew: list[Person] = []
-
-
-class Keywords(msgspec.Struct):
-    """What a movie is about."""
-
-    keywords: list[Named] = []
-
-
-class Text(msgspec.Struct):
-    """Words in one language; empty where the original words serve."""
-
-    title: str | None = None
-    overview: str | None = None
-    tagline: str | None = None
-
-
-class Translation(msgspec.Struct):
-    """Words in one language of one country."""
-
-    iso_639_1: str
-    iso_3166_1: str | None
-    data: Text
-
-
-class Translations(msgspec.Struct):
-    """All translations of a movie."""
-
-    translations: list[Translation] = []
-
-
-class Collection(msgspec.Struct):
-    """A series of movies."""
-
-    id: int
-
-
-class Movie(msgspec.Struct):
-    """The contract of `/movie/{id}` with keywords, credits and translations appended."""
-
-    id: int
-    title: str
-    original_title: str | None = None
-    release_date: str | None = None
-    runtime: int | None = None
-    genres: list[Named] = []
-    keywords: Keywords = msgspec.field(default_factory=Keywords)
-    credits: Credits = msgspec.field(default_factory=Credits)
-    translations: Translations = msgspec.field(default_factory=Translations)
-    belongs_to_collection: Collection | None = None
-    original_language: str | None = None
-    poster_path: str | None = None
-    backdrop_path: str | None = None
-    adult: bool | None = None
-    popularity: float | None = None
-    vote_average: float | None = None
-    vote_count: int | None = None
-    overview: str | None = None
-    tagline: str | None = None
-
-
-class Page(msgspec.Struct):
-    """The contract of a list of movies; each entry is checked on its own."""
-
-    results: list[msgspec.Raw]
-    total_pages: int
-
-
-class Listed(msgspec.Struct):
-    """What is read of an entry of a list."""
-
-    id: int
-
-
-class Genres(msgspec.Struct):
-    """The contract of `/genre/movie/list`."""
-
-    genres: list[Named]
-
-
-class Images(msgspec.Struct):
-    """Where images are."""
-
-    secure_base_url: str
-    poster_sizes: list[str]
-
-
-class Configuration(msgspec.Struct):
-    """The contract of `/configuration`."""
-
-    images: Images
-
-
-class Answer(msgspec.Struct):
-    """One line of a raw file: the question, without the key, and the answer as it came."""
-
-    path: str
-    parameters: dict[str, str | int]
-    body: str
 
 
 def ingest_tmdb(
@@ -238,7 +117,7 @@ class KeptAnswers:
         with path.open("rb") as file:
             for answer in map(msgspec.json.Decoder(Answer).decode, file):
                 if answer.path == "/genre/movie/list":
-                    self._genres = {one.id: one.name for one in _decode(answer, Genres).genres}
+                    self._genres = {one.id: one.name for one in decode(answer, Genres).genres}
                 elif load and answer.path.removeprefix("/movie/").isdecimal():
                     movies.append(answer)
         if movies:
@@ -337,8 +216,8 @@ class _Reader(_Loader):
         configuration = await self._ask("/configuration")
         genres = await self._ask("/genre/movie/list", language=GENRE_LANGUAGE)
         self._keep([configuration, genres])
-        _decode(configuration, Configuration)
-        self._genres = {genre.id: genre.name for genre in _decode(genres, Genres).genres}
+        decode(configuration, Configuration)
+        self._genres = {genre.id: genre.name for genre in decode(genres, Genres).genres}
 
     async def popular(self, wanted: int) -> list[int]:
         """Distinct ids, most popular first; pages are read until there are enough of them."""
@@ -351,7 +230,7 @@ class _Reader(_Loader):
             answers = await asyncio.gather(*(self._page(number) for number in range(page, page + ahead)))
             self._keep(answers)
             for answer in answers:
-                content = _decode(answer, Page)
+                content = decode(answer, Page)
                 last = min(content.total_pages, LAST_PAGE)
                 ids.update(dict.fromkeys(self._listed(content)))
             page += ahead
@@ -409,13 +288,3 @@ async def _or_error(answer: Coroutine[Any, Any, Answer]) -> Answer | NotFoundErr
         return await answer
     except (NotFoundError, SourceUnavailableError) as error:
         return error
-
-
-def _decode(answer: Answer, kind: type[T]) -> T:
-    """An answer that everything else depends on."""
-    try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except msgspec.ValidationError as error:
-        raise SourceUnavailableError(
-            f"TMDB's answer for {answer.path} is not as documented: {error}.", fix="Try again later."
-        ) from None

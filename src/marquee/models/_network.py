@@ -13,20 +13,19 @@ are allocated once.
 
 References: Gorishniy et al. 2022, "On Embeddings for Numerical Features in Tabular Deep Learning"
 (periodic embedding); Ioffe & Szegedy 2015 (batch normalisation); Srivastava et al. 2014 (dropout);
-Kingma & Ba 2015 (Adam); Loshchilov & Hutter 2019 (decoupled weight decay).
+Loshchilov & Hutter 2019 (decoupled weight decay).
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from marquee.data.schema import CSR, Index
+from marquee.models._adam import Floats, axpy
 
-__all__ = ["Adam", "Floats", "Network", "named_classes"]
-
-Floats = NDArray[Any]  # float32; float64 where gradients are checked
+__all__ = ["Network", "named_classes"]
 
 INFERENCE_ROWS = 32
 """Rows of every inference product. Always this many (padded), because a product of another shape may
@@ -289,7 +288,7 @@ class Network:
         if any(self.dropout):
             self._seen = np.empty_like(self._features)
             self._masks = [np.empty_like(array) for array in (self._features, *self._activations)]
-        self._add_scaled = _axpy(self._logits)
+        self._add_scaled = axpy(self._logits)
         self._ones = np.ones(rows, dtype)  # sums over rows are products: faster than reductions
         self._shares = np.full(rows, 1 / rows, dtype)
 
@@ -422,60 +421,6 @@ def named_classes(labels: Index | CSR) -> tuple[Index, Index, Floats]:
     return rows, labels.indices.astype(np.int64), labels.data
 
 
-class Adam:
-    """
-    Adam over one flat vector, in place.
-
-    Few passes over memory: the moments are kept without the factors (1 - beta) and, within a cycle of
-    steps, without their decay; instead each gradient weighs beta^-phase more than the one before. Both
-    are made good in the step size. Blocks keep the vectors of a large network in the processor's cache.
-
-    Args:
-        parameters, gradient: (n,) the vectors to move and to follow.
-        learning_rate: step size.
-    """
-
-    beta1 = 0.9
-    beta2 = 0.999
-    epsilon = 1e-8
-    block = 262_144
-    cycle = 64
-
-    def __init__(self, parameters: Floats, gradient: Floats, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
-        self.steps = 0
-        self.first: Floats = np.zeros_like(parameters)
-        self.second: Floats = np.zeros_like(parameters)
-        self._add_scaled = _axpy(parameters)
-        scratch = np.empty(min(self.block, len(parameters)), parameters.dtype)
-        vectors = (parameters, gradient, self.first, self.second)
-        self._blocks = [
-            (*(vector[start : start + self.block] for vector in vectors), scratch[: len(parameters) - start])
-            for start in range(0, len(parameters), self.block)
-        ]
-
-    def step(self) -> None:
-        """Move the parameters once."""
-        phase = self.steps % self.cycle
-        self.steps += 1
-        first_decay, second_decay = self.beta1**phase, self.beta2**phase
-        first_factor = first_decay * (1 - self.beta1) / (1 - self.beta1**self.steps)
-        second_factor = (second_decay * (1 - self.beta2) / (1 - self.beta2**self.steps)) ** 0.5
-        step = self.learning_rate * first_factor / second_factor
-        epsilon = self.epsilon / second_factor
-        for parameters, gradient, first, second, scratch in self._blocks:
-            if phase == 0:
-                np.multiply(first, self.beta1**self.cycle, out=first)
-                np.multiply(second, self.beta2**self.cycle, out=second)
-            self._add_scaled(gradient, first, a=1 / first_decay)
-            np.multiply(gradient, gradient, out=scratch)
-            self._add_scaled(scratch, second, a=1 / second_decay)
-            np.sqrt(second, out=scratch)
-            np.add(scratch, epsilon, out=scratch)
-            np.divide(first, scratch, out=scratch)
-            self._add_scaled(scratch, parameters, a=-step)
-
-
 def _views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     return [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
@@ -485,10 +430,3 @@ def _columns(features: Floats, waves: tuple[int, int, int]) -> tuple[Floats, Flo
     n = waves[1] * waves[2]
     sines, cosines, missing = np.split(features, [n, 2 * n], axis=1)
     return sines.reshape(waves, copy=False), cosines.reshape(waves, copy=False), missing
-
-
-def _axpy(vector: Floats) -> Any:
-    """BLAS's y ← a·x + y for vectors of this type."""
-    from scipy.linalg import get_blas_funcs  # training only: answering starts sooner without it
-
-    return get_blas_funcs("axpy", (vector,))

@@ -11,7 +11,8 @@ import numpy as np
 
 from marquee.data.schema import CSR, Index, Matrix
 from marquee.errors import ModelError
-from marquee.models._network import Adam, Network, named_classes
+from marquee.models._adam import Adam
+from marquee.models._network import Network, named_classes
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 

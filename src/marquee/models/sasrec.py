@@ -77,7 +77,7 @@ class Sasrec(Recommender):
                 raise
             raise ModelError(
                 "Training the model 'sasrec' needs PyTorch, which is not installed.",
-                fix="Run: pip install 'marquee[torch]' (in a checkout: make setup-torch).",
+                fix="Run: pip install 'marquee-recsys[torch]' (in a checkout: make setup-torch).",
             ) from error
         rows = interactions.positives()
         rows = rows.take(np.lexsort((rows.events, rows.item_ids, rows.timestamps, rows.user_ids)))

@@ -1,15 +1,7 @@
-"""
-The programs that watch Marquee, and what of their configuration depends on where things run.
+"""The programs that watch Marquee: what they look at, how they are run here, and what they see."""
 
-Prometheus and Alertmanager expand no variables. So the files of `deploy/` are valid as they are, for one
-machine, and `render` writes them for other places: targets for each job and host, where runbooks are, and the
-mail server, addresses, channels and secrets of Alertmanager.
-"""
-
-import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,15 +12,15 @@ from marquee.config import OpsSettings, Settings, reachable
 from marquee.errors import ConfigError, SourceUnavailableError
 
 __all__ = [
+    "RENDERED",
     "Program",
     "State",
     "Target",
-    "deploy_folder",
+    "Targets",
     "local_targets",
     "programs",
     "prometheus_url",
     "read_state",
-    "render",
     "targets",
     "watches_database",
 ]
@@ -47,9 +39,10 @@ JOBS: Final = (
     "prometheus",
     "site",
 )
+EXPORTER: Final = "blackbox"
+"""What looks at the site for Prometheus: no job, but something with an address."""
 RENDERED: Final = ("prometheus", "alertmanager")
-LOCAL_INTERVAL: Final = "5s"
-"""Between scrapes, and for one, where everything is on one machine: what is started is seen soon."""
+"""Programs with a folder of configuration; see `stack_files`."""
 PACKAGES: Final = {
     "prometheus": ("prometheus", ("prometheus",)),
     "alertmanager": ("prometheus-alertmanager", ("prometheus-alertmanager", "alertmanager")),
@@ -115,31 +108,15 @@ class State:
         )
 
 
-def deploy_folder() -> Path:
-    """
-    Where the configuration of the stack is: in the package, or in the repository that it runs from.
-
-    Raises:
-        ConfigError: it is in neither.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / "deploy", package.parents[1] / "deploy"):
-        if (folder / "prometheus" / "prometheus.yml").is_file():
-            return folder
-    raise ConfigError(
-        f"The configuration of Prometheus is not beside {package}.",
-        fix="Install Marquee from its wheel, or run it from its repository.",
-    )
-
-
 def targets(settings: Settings) -> Targets:
     """
     What is scraped where the three hosts are those of the settings.
 
     Raises:
-        ConfigError: a job that is to be left out does not exist.
+        ConfigError: a job that is to be left out, or found elsewhere, does not exist.
     """
     ops = settings.ops
+    elsewhere = _elsewhere(ops)
     roles = {"workhorse": ops.workhorse, "controltower": ops.controltower, "nervous": ops.nervous}
 
     def on(role: str, port: int | None) -> list[Target]:
@@ -152,7 +129,7 @@ def targets(settings: Settings) -> Targets:
 
     site = [] if ops.site is None else [
         Target(ops.site, {**_labels(roles["controltower"], "controltower"),
-                          "__exporter__": _address(roles["nervous"], 9115)})
+                          "__exporter__": elsewhere.get(EXPORTER, _address(roles["nervous"], 9115))})
     ]  # fmt: skip
     unknown = set(ops.without) - set(JOBS)
     if unknown:
@@ -174,6 +151,10 @@ def targets(settings: Settings) -> Targets:
         "prometheus": on("nervous", ops.prometheus_port),
         "site": site,
     }
+    for job in found.keys() & elsewhere.keys():
+        address, _, path = elsewhere[job].partition("/")
+        at = {"__metrics_path__": f"/{path}"} if path else {}
+        found[job] = [Target(address, {**target.labels, **at}) for target in found[job][:1]]
     return {job: [] if job in ops.without else hosts for job, hosts in found.items()}
 
 
@@ -195,53 +176,12 @@ def local_targets(settings: Settings, running: Sequence[Program]) -> Targets:
     }
 
 
-def render(folder: Path, chosen: Targets, ops: OpsSettings, *, local: bool = False) -> list[Path]:
-    """
-    Write the folders `prometheus` and `alertmanager`, ready to be used, and `loki/rules`.
-
-    Args:
-        local: everything is on one machine, without Loki, and the folder is ours: look more often.
-
-    Returns:
-        The files written.
-    """
-    written: list[Path] = []
-    if local and (folder / "prometheus").exists():
-        shutil.rmtree(folder / "prometheus")  # rules that are no more would be loaded still
-    for name in RENDERED:
-        shutil.copytree(
-            deploy_folder() / name,
-            folder / name,
-            ignore=shutil.ignore_patterns("tests", "targets", "secrets"),
-            dirs_exist_ok=True,
-        )
-    for job, found in chosen.items():
-        path = folder / "prometheus" / "targets" / f"{job}.yml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(_target_file(found), "utf-8")
-        written.append(path)
-    path = folder / "prometheus" / "prometheus.yml"
-    text = _replaced(path.read_text("utf-8"), "^    runbooks: ", json.dumps(ops.runbooks))
-    if local:
-        for name in ("scrape_interval", "scrape_timeout"):
-            text = _replaced(text, f"^  {name}: ", LOCAL_INTERVAL)
-    else:
-        written.append(_render_loki_rules(folder / "loki" / "rules", ops.runbooks))
-    path.write_text(text, "utf-8")
-    written.append(path)
-    path = folder / "alertmanager" / "alertmanager.yml"
-    path.write_text(_alertmanager(path.read_text("utf-8"), ops), "utf-8")
-    # Empty, and closed to others, until somebody puts the secrets there.
-    (folder / "alertmanager" / "secrets").mkdir(mode=0o700, exist_ok=True)
-    return [*written, path]
-
-
 def programs(settings: Settings, folder: Path, database_url: str | None) -> list[Program]:
     """
     What to run on this machine, all on loopback.
 
     Args:
-        folder: as `render` wrote it; the programs keep their data in it, too.
+        folder: as `stack_files.render` wrote it; the programs keep their data in it, too.
         database_url: of PostgreSQL, as libpq reads it; None: it is not watched.
 
     Raises:
@@ -325,62 +265,24 @@ def read_state(url: str) -> State:
     )
 
 
+def _elsewhere(ops: OpsSettings) -> dict[str, str]:
+    """Job → `host:port` of those that are not where the three hosts say."""
+    found = dict(entry.partition("=")[::2] for entry in ops.addresses)
+    wrong = [job for job, address in found.items() if job not in (*JOBS, EXPORTER) or ":" not in address]
+    if wrong:
+        raise ConfigError(
+            f"MARQUEE_OPS__ADDRESSES does not name a job and its host:port: {', '.join(sorted(wrong))}.",
+            fix=f"The jobs are {', '.join((*JOBS, EXPORTER))}: prometheus=prometheus:9090,loki=loki:3100",
+        )
+    return found
+
+
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _labels(host: str, role: str) -> dict[str, str]:
     return {"host": "localhost" if host in ("127.0.0.1", "::1") else host, "role": role}
-
-
-def _target_file(found: Sequence[Target]) -> str:
-    lines = [f"- {json.dumps({'targets': [t.address], 'labels': dict(t.labels)})}" for t in found]
-    return "\n".join(["# Made by `marquee ops render` or `up`.", *(lines or ["[]"]), ""])
-
-
-def _render_loki_rules(folder: Path, runbooks: str) -> Path:
-    """Loki's rules, their links written out, in the folder where Loki looks when it has no tenants."""
-    text = (deploy_folder() / "loki" / "rules" / "logs.yml").read_text("utf-8")
-    path = folder / "fake" / "logs.yml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace(f" {OpsSettings().runbooks}/", f" {runbooks}/"), "utf-8")
-    return path
-
-
-def _alertmanager(text: str, ops: OpsSettings) -> str:
-    """The configuration with the settings in the places of what stands in the repository."""
-    for pattern, value in _alertmanager_values(ops):
-        text = _replaced(text, pattern, json.dumps(value))
-    if ops.smtp_user is not None:
-        password = str((ops.smtp_password_file or Path("secrets/smtp-password")).expanduser())
-        login = f"  smtp_auth_username: {json.dumps(ops.smtp_user)}\n"
-        login += f"  smtp_auth_password_file: {json.dumps(password)}\n"
-        text = text.replace("  smtp_require_tls:", f"{login}  smtp_require_tls:", 1)
-    return text
-
-
-def _alertmanager_values(ops: OpsSettings) -> Iterator[tuple[str, Any]]:
-    yield r"^  smtp_smarthost: ", ops.smtp
-    yield r"^  smtp_from: ", ops.mail_from
-    yield r"^  smtp_require_tls: ", ops.smtp_user is not None
-    yield r"^      - to: ", ops.mail_to
-    for kind, channel, file in (
-        ("errors", ops.slack_errors_channel, ops.slack_errors_url_file),
-        ("warnings", ops.slack_warnings_channel, ops.slack_warnings_url_file),
-    ):
-        yield rf'^        channel: (?="#marquee-{kind}"$)', channel
-        if file is not None:
-            yield (
-                rf"^(?:      - |        )api_url_file: (?=secrets/slack-{kind}-url$)",
-                str(file.expanduser()),
-            )
-
-
-def _replaced(text: str, pattern: str, value: str) -> str:
-    """The one line that begins with a pattern gets another end."""
-    done, count = re.subn(f"({pattern}).*$", lambda match: match[1] + value, text, flags=re.MULTILINE)
-    assert count == 1, f"{pattern} occurs {count} times"  # the files are ours
-    return done
 
 
 def _find(name: str) -> str | None:

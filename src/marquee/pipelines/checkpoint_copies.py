@@ -4,7 +4,10 @@ Copies of checkpoints in the archive: a training whose machine is lost is contin
 The training never waits for them, and what cannot be copied costs epochs, not the training.
 """
 
+import shutil
 import threading
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 from uuid import UUID
@@ -14,8 +17,9 @@ from marquee.store.disk import sha256_of
 from marquee.store.remote import RemoteStore
 from marquee.telemetry import get_logger
 
-__all__ = ["CheckpointCopies"]
+__all__ = ["CheckpointCopies", "sweep"]
 
+PREFIX: Final = "checkpoints"
 COPY_SECONDS: Final = 60.0
 """How much of a training may be lost, besides the step under way and the copy itself."""
 STOP_SECONDS: Final = 5.0
@@ -35,7 +39,7 @@ class CheckpointCopies:
     def __init__(self, remote: RemoteStore | None, folder: Path, run_id: UUID) -> None:
         self._remote = remote
         self._folder = folder
-        self._prefix = f"checkpoints/{run_id}"
+        self._prefix = f"{PREFIX}/{run_id}"
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -85,12 +89,8 @@ class CheckpointCopies:
 
     def forget(self) -> None:
         """Delete all copies: nobody continues what has ended."""
-        if self._remote is None:
-            return
-        try:
-            self._remote.delete(*(found.key for found in self._remote.list(self._prefix)))
-        except MarqueeError as error:
-            get_logger().warning("checkpoints.not_deleted", prefix=self._prefix, error=str(error))
+        if self._remote is not None:
+            _delete(self._remote, self._prefix)
 
     def _run(self) -> None:
         while not self._ended.wait(COPY_SECONDS):
@@ -102,6 +102,44 @@ class CheckpointCopies:
     def _go_on(self, _: int) -> None:
         if self._ended.is_set():
             raise _EndedError
+
+
+def sweep(
+    remote: RemoteStore | None, folder: Path, ended: Callable[[Collection[UUID]], Collection[UUID]]
+) -> None:
+    """
+    Delete the checkpoints of trainings that have ended without doing so, here and in the archive.
+
+    Args:
+        folder: of all checkpoints, with a sub-folder per run.
+        ended: which of some runs have ended.
+    """
+    for run_id in ended(_run_ids(path.name for path in folder.glob("*"))):
+        shutil.rmtree(folder / str(run_id), ignore_errors=True)
+    if remote is None:
+        return
+    try:
+        copied = _run_ids(found.key.split("/")[1] for found in remote.list(PREFIX))
+    except MarqueeError as error:
+        get_logger().warning("checkpoints.not_deleted", prefix=PREFIX, error=str(error))
+        return
+    for run_id in ended(copied):
+        _delete(remote, f"{PREFIX}/{run_id}")
+
+
+def _delete(remote: RemoteStore, prefix: str) -> None:
+    try:
+        remote.delete(*(found.key for found in remote.list(prefix)))
+    except MarqueeError as error:
+        get_logger().warning("checkpoints.not_deleted", prefix=prefix, error=str(error))
+
+
+def _run_ids(names: Iterable[str]) -> set[UUID]:
+    found = set()
+    for name in names:
+        with suppress(ValueError):  # somebody else's
+            found.add(UUID(name))
+    return found
 
 
 class _EndedError(Exception):

@@ -1,5 +1,6 @@
 """
-Forget: take erased users out of what was stored as files before they were erased.
+Forget: take erased users out of what was stored as files before they were erased, and finish what deleting
+their rows has left: an erasure may have been interrupted, and rows behind answers may have come since.
 
 Input files are rewritten without them. Archives of data sets, snapshots and batch predictions are what their
 digest says and stay so: those that name an erased user go when they are older than
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -39,12 +41,13 @@ MANIFESTS: Final = ("snapshots", "features")
 
 
 def forget(context: RunContext) -> dict[str, Any]:
-    """Rewrite or remove the files that hold rows of erased users; doing it twice changes nothing."""
+    """Delete rows of erased users, and rewrite or remove the files that hold some; twice changes nothing."""
     walk = _Walk(context)
     while erased := walk.not_looked_for():  # who is erased meanwhile is not forgotten
         walk.look_for(erased)
     return {
         "users": len(walk.users),
+        "deleted": walk.deleted,
         "read": walk.read,
         "rewritten": walk.rewritten,
         "expired": walk.expired,
@@ -103,12 +106,16 @@ class _Walk:
         self._context = context
         self._vault = Vault(context.objects)
         self._started = False
-        self.memory = _Memory.read(self._vault)
         self.users: dict[int, str] = {}
-        self.read = self.rewritten = self.expired = self.damaged = 0
+        self.deleted = self.read = self.rewritten = self.expired = self.damaged = 0
+
+    @cached_property
+    def memory(self) -> _Memory:
+        """Read when the rows are gone: the archive, which is asked for it, may be away."""
+        return _Memory.read(self._vault)
 
     def not_looked_for(self) -> dict[int, str] | None:
-        """Erased users with their hashes, if there are new ones; at first, all."""
+        """Erased users, by now without rows, with their hashes, if there are new ones; at first, all."""
         secrets = self._context.settings.paths.secrets
         with self._context.database.begin() as connection:
             erased = connection.scalars(select(users.c.user_id).where(users.c.erased_at.is_not(None))).all()
@@ -117,7 +124,12 @@ class _Walk:
             return None
         self._started = True
         self.users = found
-        return found or None
+        if not found:
+            return None
+        self._context.progress("delete rows")
+        with self._context.database.begin() as connection:
+            self.deleted += sum(erasures.delete_rows(connection, *found).values())
+        return found
 
     def look_for(self, erased: dict[int, str]) -> None:
         new = {user: name for user, name in erased.items() if name not in self.memory.looked_for}

@@ -78,7 +78,7 @@ def recommend_all(
     bundle, model = load_champion(settings, database, objects)
     histories = interaction_rows.load(database).histories()
     pipeline, _ = _pipeline(model, database)
-    blocks = []
+    blocks = [RankedItems(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
     for start in range(0, len(histories), BLOCK_USERS):
         blocks.append(pipeline.recommend(histories.take(slice(start, start + BLOCK_USERS)), k))
         if told is not None:

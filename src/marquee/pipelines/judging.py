@@ -27,7 +27,8 @@ import numpy as np
 from marquee.config import GateSettings
 from marquee.data import Catalog, Histories, Interactions
 from marquee.data.schema import Ids
-from marquee.data.split import Window, split
+from marquee.data.split import split
+from marquee.data.windows import Window
 from marquee.errors import (
     DataError,
     IncompatibleBundleError,

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
-from marquee.config import DatabaseSettings, Settings
+from marquee.config import Settings
 from marquee.errors import DamagedObjectError, NotFoundError, StoreError
 from marquee.pipelines.replay import NOT_IN_FILES, replay
 from marquee.store.backups import Backup, Vault, restore, verify
@@ -121,11 +120,12 @@ def _erased_elsewhere(
     """Whom a database that lives has erased; of the last minutes no backup and no note knows yet."""
     configured = settings.database.url
     if url is not None:
-        settings = _at(settings, url)
-    elif target.server is not None or (configured and configured.get_secret_value() == target.url):
-        return None, []  # what is restored into is the database of the settings itself
-    elif configured is None and not settings.paths.postgres.is_dir():
-        return None, []
+        settings = settings.model_copy(update={"database": settings.database.at(url)})
+    elif configured is not None:
+        if configured.get_secret_value() == target.url:
+            return None, []  # what is restored into is the database of the settings itself
+    elif not settings.paths.postgres.is_dir() or _is_embedded_in(target, settings.paths.postgres):
+        return None, []  # or there is no such database
     try:
         with Database.open(settings, prepare=False) as database, database.begin() as connection:
             return database.address, erasures.known(connection)
@@ -136,9 +136,8 @@ def _erased_elsewhere(
         return None, []
 
 
-def _at(settings: Settings, url: str) -> Settings:
-    database = DatabaseSettings(**{**settings.database.model_dump(), "url": SecretStr(url)})
-    return settings.model_copy(update={"database": database})
+def _is_embedded_in(database: Database, folder: Path) -> bool:
+    return database.server is not None and database.server.folder == folder
 
 
 def _before(vault: Vault, until: datetime) -> Backup:

@@ -25,7 +25,8 @@ def rehearse(context: RunContext) -> dict[str, Any]:
     """
     Restore the newest backup into an embedded server of its own, count its rows, compute everyone's lists.
 
-    The objects are those of the deployment, read only; the server and its folder are removed again.
+    The objects are those of the deployment: what its bundles lack in the object directory is fetched into it,
+    as serving would do; nothing else is changed. The server and its folder are removed again.
 
     Returns:
         `backup`, its age, `rows`, `erased`, `users` with lists, and what the restore took.

@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import Connection
+
 from marquee.config import Settings
 from marquee.errors import ConfigError, ConflictError, MarqueeError
 from marquee.jobs import Hold, Queue, create_run
@@ -53,14 +55,16 @@ class RunContext:
     _traces: "Traces | None" = None
     _step: str | None = None
     _fraction: float | None = None
-    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _attempts: Mapping[UUID, int] = field(default_factory=dict)
+    """Of this run, and of the one that it is a step of: with higher ones another process has them."""
+    _stopped: threading.Event = field(default_factory=threading.Event)
 
     def progress(self, step: str, done: int = 0, total: int | None = None) -> None:
         """
         Say how far a step is; cheap, to be called as often as one likes.
 
         Raises:
-            ConflictError: the run was cancelled.
+            ConflictError: the run was cancelled, or another process has taken it up.
         """
         if step != self._step:
             get_logger().info("run.step", step=step)
@@ -69,9 +73,13 @@ class RunContext:
             self.on_progress(step, done, total)
 
     def _reach(self, step: str, fraction: float | None) -> None:
-        if self._cancelled.is_set():
-            raise ConflictError(f"The run {self.run_id} was cancelled.", run_id=str(self.run_id))
+        if self._stopped.is_set():
+            raise self._was_stopped()
         self._step, self._fraction = step, fraction
+
+    def _was_stopped(self) -> ConflictError:
+        said = f"The run {self.run_id} was cancelled, or another process has taken it up."
+        return ConflictError(said, run_id=str(self.run_id))
 
 
 Pipeline = Callable[[RunContext], Mapping[str, Any]]
@@ -143,7 +151,7 @@ def run_steps(context: RunContext) -> dict[str, Any]:
         What the steps counted, in one; reports stay with the steps.
 
     Raises:
-        ConflictError: the run was cancelled.
+        ConflictError: the run was cancelled, or another process has taken it up.
         Exception: whatever a step raised; the steps behind it are not executed.
     """
     with context.database.begin() as connection:
@@ -167,7 +175,7 @@ def _execute_step(context: RunContext, step: Run, of: int) -> dict[str, Any]:
     part = RunContext(
         context.settings, context.database, context.objects, step.run_id, step.parameters, report
     )
-    part._traces = context._traces
+    part._traces, part._attempts, part._stopped = context._traces, context._attempts, context._stopped
     context._reach(step.pipeline, number / of)
     assert context._log is not None
     with Hold(context.database, step.run_id) as hold, context._log.about(step.run_id):
@@ -221,21 +229,26 @@ def _recorded(
     with bound, _span(context, name):
         with context.database.begin() as connection:
             run = runs.start(connection, context.run_id)
+        context._attempts = {**context._attempts, run.run_id: run.attempts}
         log.info("run.started", attempt=run.attempts)
         ended = threading.Event()
-        pulse = threading.Thread(target=_beat, args=(context, hold, ended), name="heartbeat", daemon=True)
+        pulse = threading.Thread(
+            target=_beat, args=(context, hold, run.attempts, ended), name="heartbeat", daemon=True
+        )
         pulse.start()
         try:
             counts = dict(find_pipeline(name, pipelines)(context))
             with context.database.begin() as connection:
+                if not _is_ours(connection, context):
+                    raise context._was_stopped()
                 runs.finish(connection, context.run_id, counts)
         except BaseException as error:
-            if context._cancelled.is_set():
+            _record_failure(context, error)
+            if context._stopped.is_set():
                 log.info("run.stopped")
             elif log_failure:
                 expected = isinstance(error, MarqueeError)
                 log.error("run.failed", error=_one_line(error), exc_info=None if expected else error)
-            _record_failure(context, error)
             raise
         finally:
             ended.set()
@@ -245,17 +258,26 @@ def _recorded(
         return counts
 
 
-def _beat(context: RunContext, hold: Hold, ended: threading.Event) -> None:
+def _beat(context: RunContext, hold: Hold, attempt: int, ended: threading.Event) -> None:
     while not ended.wait(BEAT_SECONDS):
-        if not hold.beat(step=context._step, progress=context._fraction):
-            context._cancelled.set()
+        if not hold.beat(attempt, step=context._step, progress=context._fraction):
+            context._stopped.set()
             return
 
 
+def _is_ours(connection: Connection, context: RunContext) -> bool:
+    """Whether no other process has taken the run up; until the transaction ends none does."""
+    if any(runs.hold(connection, run_id).attempts != mine for run_id, mine in context._attempts.items()):
+        context._stopped.set()
+    return not context._stopped.is_set()
+
+
 def _record_failure(context: RunContext, error: BaseException) -> None:
+    """Unless the run was stopped: then somebody else says, or has said, how it ends."""
     try:
         with context.database.begin() as connection:
-            runs.fail(connection, context.run_id, _one_line(error))
+            if _is_ours(connection, context):
+                runs.fail(connection, context.run_id, _one_line(error))
     except MarqueeError as unrecorded:
         get_logger().warning("run.failure_not_recorded", error=str(unrecorded))
 

@@ -1,4 +1,4 @@
-"""What a worker queues by itself: backups when one is due, and the rest of an erasure."""
+"""What a worker queues by itself: backups and a look at the model when due, and the rest of an erasure."""
 
 import asyncio
 from collections.abc import Collection

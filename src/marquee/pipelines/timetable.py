@@ -30,7 +30,7 @@ from marquee.store.postgres import Database
 from marquee.store.repositories import runs
 from marquee.telemetry import get_logger
 
-__all__ = ["ATTEMPTS", "Step", "next_time", "run_timetable", "steps_of"]
+__all__ = ["ATTEMPTS", "Step", "is_due", "next_time", "run_timetable", "steps_of"]
 
 ATTEMPTS: Final = 6
 """One, and five more."""
@@ -84,13 +84,21 @@ def next_time(settings: Settings, after: datetime) -> datetime:
     """
     local = after.astimezone(_zone(settings))
     try:
-        found: datetime = croniter.croniter(settings.schedule.cron, local).get_next(datetime)
+        times = croniter.croniter(settings.schedule.cron, local)
+        found: datetime = times.get_next(datetime)
+        while _is_repeated(settings, found):
+            found = times.get_next(datetime)
     except (ValueError, KeyError) as error:
         raise ConfigError(
             f"MARQUEE_SCHEDULE__CRON is no cron expression: {error}.",
             fix="Write for example `0 0 * * *`: every day at midnight.",
         ) from None
     return found
+
+
+def is_due(settings: Settings, local: datetime) -> bool:
+    """Whether a minute of the schedule's zone is one of its times."""
+    return croniter.croniter.match(settings.schedule.cron, local) and not _is_repeated(settings, local)
 
 
 async def run_timetable(
@@ -137,7 +145,7 @@ def _register(app: procrastinate.App, settings: Settings, database: Database, pa
     @app.task(name=TICK, queue=QUEUE, pass_context=False)
     async def tick(timestamp: int) -> None:
         local = datetime.fromtimestamp(timestamp, _zone(settings))
-        if croniter.croniter.match(settings.schedule.cron, local):
+        if is_due(settings, local):
             get_logger().info("timetable.due", at=local)
             await step.configure(lock=QUEUE).defer_async(due=timestamp, number=0)
 
@@ -209,6 +217,12 @@ async def _rescue(app: procrastinate.App, silent_seconds: float) -> None:
     while True:
         await requeue_stalled(app, silent_seconds=silent_seconds, queue=QUEUE)
         await asyncio.sleep(silent_seconds / 5)
+
+
+def _is_repeated(settings: Settings, local: datetime) -> bool:
+    """Whether clocks were put back, and have shown this hour before; who wants every hour wants that, too."""
+    hours = croniter.croniter.expand(settings.schedule.cron)[0][1]
+    return local.fold == 1 and hours != ["*"]
 
 
 def _zone(settings: Settings) -> ZoneInfo:

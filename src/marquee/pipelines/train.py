@@ -5,29 +5,32 @@ Only the gate (`promote`) makes a challenger champion. An `mlp` has a gate of it
 and quick enough it becomes the `predictor` at once, and else the old one stays.
 
 A run that is taken up again after a crash continues from its checkpoints; bundle and slots are written
-last and together, so that a killed run leaves nothing behind that serves.
+last and together, so that a killed run leaves nothing behind that serves. Checkpoints of a training that
+failed or was cancelled are given back by the next one.
 """
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from marquee.data import Catalog
+from marquee.errors import RegistryError
 from marquee.evaluation.predictor_gate import PredictorReport
 from marquee.features.port import AS_OF, AT, HistoricalJoin
 from marquee.models import Recommender, model_class
 from marquee.models.base import Progress
 from marquee.models.checkpoints import Checkpoints
 from marquee.models.mlp import Mlp
-from marquee.pipelines.checkpoint_copies import CheckpointCopies
+from marquee.pipelines.checkpoint_copies import CheckpointCopies, sweep
 from marquee.pipelines.curves import Curves
 from marquee.pipelines.features import historical_join
 from marquee.pipelines.judging import judge_predictor
@@ -37,7 +40,7 @@ from marquee.recommend import SimilarItems
 from marquee.registry import Registry, TrackedRun, mirror_slots
 from marquee.store import bundles
 from marquee.store.bundles import BundleRef
-from marquee.store.repositories import deployments, outbox
+from marquee.store.repositories import deployments, outbox, runs
 from marquee.telemetry import get_logger
 
 __all__ = ["train"]
@@ -71,13 +74,14 @@ def train(context: RunContext) -> dict[str, Any]:
     )
     context.progress("read snapshot", 1, 1)
     registry = Registry(context.settings)
-    code_version = version("marquee")
+    code_version = version("marquee-recsys")
     facts = {"rows": len(snapshot.interactions), "catalogue": len(snapshot.catalog)}
     tags = {
         "marquee.run_id": str(context.run_id),
         "marquee.snapshot": snapshot.key,
         "marquee.code_version": code_version,
     }
+    _sweep(context)
     copies = CheckpointCopies(context.objects.remote, _checkpoints(context), context.run_id)
     with registry.run(name, parameters={**config.to_dict(), **facts}, tags=tags) as tracked, copies:
         model = kind(config)
@@ -95,9 +99,12 @@ def train(context: RunContext) -> dict[str, Any]:
             similar=SimilarItems.fit(snapshot.interactions, snapshot.catalog),
             curves=curves.to_list(),
         )
-    registry.register(
-        _mlflow_name(name), tracked.run_id, bundle_key=bundle.key, bundle_version=bundle.version
-    )
+    try:
+        registry.register(
+            _mlflow_name(name), tracked.run_id, bundle_key=bundle.key, bundle_version=bundle.version
+        )
+    except RegistryError as error:  # a mirror: what was trained serves without it
+        get_logger().warning("train.not_registered", version=bundle.version, error=str(error))
     report = _judge_predictor(bundle, context)
     with context.database.begin() as connection:
         outbox.add(connection, bundles.object_keys(context.objects, bundle.key))
@@ -167,6 +174,14 @@ def _fit(model: Recommender, snapshot: Snapshot, progress: Progress, context: Ru
 
 def _checkpoints(context: RunContext) -> Path:
     return context.settings.paths.checkpoints / str(context.run_id)
+
+
+def _sweep(context: RunContext) -> None:
+    def ended(found: Collection[UUID]) -> set[UUID]:
+        with context.database.begin() as connection:
+            return runs.ended(connection, found)
+
+    sweep(context.objects.remote, context.settings.paths.checkpoints, ended)
 
 
 def _popularity(snapshot: Snapshot, join: HistoricalJoin) -> Mapping[int, float] | None:

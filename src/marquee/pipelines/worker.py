@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,7 +30,15 @@ from sqlalchemy import Connection
 
 from marquee.config import Settings
 from marquee.errors import NotFoundError, StoreError, StoreUnavailableError
-from marquee.jobs import QUEUE_NAME, Queue, requeue_stalled, task_name, worker_app
+from marquee.jobs import (
+    QUEUE_NAME,
+    Queue,
+    fail_dead,
+    requeue_dropped,
+    requeue_stalled,
+    task_name,
+    worker_app,
+)
 from marquee.monitoring.canary import Watch
 from marquee.pipelines import PIPELINES, state
 from marquee.pipelines.courier import Courier
@@ -53,6 +62,8 @@ CANCEL_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.5
 RETRY_SECONDS = 3
 POLL_SECONDS = 2.0
+DEAD_SECONDS = 300.0
+"""Silence after which a run that has no job and no process counts as failed."""
 WATCH_SECONDS = 1.0
 """How often the canary that runs is looked at."""
 TRY_AGAIN = os.EX_TEMPFAIL
@@ -68,7 +79,8 @@ class _RequeueOnly(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision(retry_at=datetime.now(UTC))
-        if isinstance(exception, _TryAgainError):
+        # A child's death that could not be recorded: the database was away, which may have been its cause.
+        if isinstance(exception, (_TryAgainError, StoreError)):
             return RetryDecision(retry_in={"seconds": RETRY_SECONDS})
         return None
 
@@ -160,7 +172,7 @@ async def _work(
                 delete_jobs="always",
             )
         ),
-        asyncio.create_task(_rescue(app, silent)),
+        asyncio.create_task(_rescue(app, database, pipelines, silent)),
         asyncio.create_task(_watch_canaries(database)),
         asyncio.create_task(schedule(settings, database, pipelines)),
         asyncio.create_task(state.tell_for_ever(database)),
@@ -177,12 +189,23 @@ async def _work(
         task.result()
 
 
-async def _rescue(app: procrastinate.App, silent_seconds: float) -> None:
+async def _rescue(
+    app: procrastinate.App, database: Database, pipelines: Collection[str], silent_seconds: float
+) -> None:
+    there_since: float | None = None
     while True:
         try:
             for run_id in await requeue_stalled(app, silent_seconds=silent_seconds):
                 get_logger().warning("worker.run_of_silent_worker_requeued", run_id=run_id)
-        except ConnectorException as error:
+            for run_id in await database.run(requeue_dropped, pipelines):
+                get_logger().warning("worker.dropped_run_requeued", run_id=run_id)
+            there_since = there_since or time.monotonic()
+            # Not at once after a database was away: who works has been silent for as long, too.
+            if time.monotonic() - there_since > DEAD_SECONDS:
+                for run_id in await database.run(fail_dead, DEAD_SECONDS):
+                    get_logger().warning("worker.dead_run_failed", run_id=run_id)
+        except (ConnectorException, StoreError) as error:
+            there_since = None
             get_logger().warning("worker.rescue_failed", error=str(error.__cause__ or error))
         await asyncio.sleep(silent_seconds / 5)
 

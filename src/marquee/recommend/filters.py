@@ -109,10 +109,6 @@ class ItemFacts:
         made[index[index >= 0]] = False
         return made
 
-    def of_language(self, language: str) -> Mask:
-        """(n_items,) which items have this original language."""
-        return self._any("language", (language,))
-
     def _any(self, kind: str, values: tuple[str, ...]) -> Mask:
         mask = np.zeros(len(self.items), dtype=bool)
         for value in values:

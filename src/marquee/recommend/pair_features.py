@@ -9,32 +9,28 @@ All shares and distances are free of the size of the data, so that what is learn
 on a larger present. Missing facts are NaN.
 """
 
-import re
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import sparse
 
-from marquee.data.dataset import Catalog, Histories, Interactions
+from marquee.data.dataset import Histories, Interactions
 from marquee.data.schema import CSR, Event, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
-from marquee.features.encode import encode_items, tf_idf
 from marquee.models.base import ModelState
 from marquee.models.row_sums import row_sums
 from marquee.recommend.candidates import Candidates
+from marquee.recommend.content_facts import KINDS, ContentFacts
 
-__all__ = ["ItemFacts", "PairFeatures"]
+__all__ = ["PairFeatures"]
 
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 DAYS_PER_YEAR: Final = 365.25
 HALF_LIVES_DAYS: Final = (7.0, 30.0, 180.0)
 HALF_LIVES_SHARE: Final = (0.01, 0.05, 0.2)
 """Half-lives in share of the rows: they suit dense and sparse logs alike."""
-KINDS: Final = ("genres", "keywords", "people", "era", "language", "title", "overview", "franchise")
 HALF_LIFE_EVENTS: Final = 100.0
 """Newer events after which an event counts half in the profile of all."""
 NEWEST: Final = 10
@@ -85,44 +81,6 @@ CROSS: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class ItemFacts:
-    """
-    Lasting facts of a catalogue as arrays: read once, used for every moment of the past.
-
-    Attributes:
-        items: the rows.
-        terms: (n, n_terms) CSR, of length 1 within each kind.
-        kind: (n_terms,) position in `KINDS`.
-        released: (n,) days since 1970, NaN where unknown.
-    """
-
-    items: Vocabulary
-    terms: CSR
-    kind: Index
-    released: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, catalog: Catalog | None) -> Self:
-        """The facts of a catalogue; without one, of no item."""
-        items = catalog.items if catalog is not None else Vocabulary([])
-        terms, kind = _terms(catalog, items)
-        return cls(items, terms, kind, _release_days(catalog, items))
-
-    def align(self, items: Vocabulary) -> Self:
-        """The same facts in the order of other items; nothing is known of new ones."""
-        row = self.items.index(items.ids)
-        known = np.flatnonzero(row >= 0)
-        pick = CSR(
-            (np.ones(len(known), np.float32), (known, row[known])), shape=(len(items), len(self.items))
-        )
-        released = np.full(len(items), np.nan)
-        released[known] = self.released[row[known]]
-        terms = CSR(pick @ self.terms)
-        terms.sort_indices()
-        return type(self)(items, terms, self.kind, released)
-
-
 class PairFeatures:
     """
     Features of pairs; `fit` once on the rows before t.
@@ -142,7 +100,7 @@ class PairFeatures:
         )
         self._edges = np.cumsum([3 * len(sources), 1, len(ITEM), len(USER)])
 
-    def fit(self, rows: Interactions, facts: ItemFacts, items: Vocabulary) -> Self:
+    def fit(self, rows: Interactions, facts: ContentFacts, items: Vocabulary) -> Self:
         """
         Count what the rows say of each item.
 
@@ -432,54 +390,3 @@ def _liking(histories: Histories, mean_rating: NDArray[np.float64]) -> NDArray[n
     """(n_events,) how much better than their mean the user rated it, 0 where unknown."""
     above = histories.ratings - mean_rating[histories.rows]
     return np.where(np.isnan(above), 0.0, above / 2.0)
-
-
-def _release_days(catalog: Catalog | None, items: Vocabulary) -> NDArray[np.float64]:
-    if catalog is None:
-        return np.full(len(items), np.nan)
-    dates = catalog.align(items)["release_date"].cast(pa.int32()).cast(pa.float64())
-    return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _terms(catalog: Catalog | None, items: Vocabulary) -> tuple[CSR, Index]:
-    """Facts of the items, rows of length 1 within each kind, and the kind of each column."""
-    if catalog is None:
-        nothing = CSR(np.zeros((len(items), 0), np.float32))
-        return nothing, np.zeros(0, np.int64)
-    parts: list[CSR] = []
-    for name in KINDS:
-        if name == "franchise":
-            parts.append(_franchises(catalog, items))
-        else:
-            parts.append(tf_idf(encode_items(catalog, items, (name,), min_items=2).matrix))
-    stacked = sparse.hstack(parts, format="csr")
-    shape = (len(items), sum(part.shape[1] for part in parts))
-    terms = CSR((stacked.data, stacked.indices, stacked.indptr), shape=shape)
-    terms.sort_indices()
-    kind: Index = np.repeat(np.arange(len(KINDS)), [part.shape[1] for part in parts])
-    return terms, kind
-
-
-_SERIES = re.compile(
-    r"^(?:the|a|an)\s+|\s*\((?:19|20)\d\d\)\s*$|,\s*(?:the|a|an)\b.*$|\s*[:\-–]\s.*$|\s+(?:part\s+)?"
-    r"(?:[ivx]+|\d{1,2})\b.*$",
-    re.IGNORECASE,
-)
-
-
-def _franchises(catalog: Catalog, items: Vocabulary) -> CSR:
-    """Items by their collection or, where none is known, by the stem of a title that several share."""
-    table = catalog.align(items)
-    keys: list[str] = []
-    for collection, title in zip(table["collection_id"].to_pylist(), table["title"].to_pylist(), strict=True):
-        if collection is not None:
-            keys.append(f"#{collection}")
-            continue
-        stem, before = (title or "").lower().strip(), ""
-        while stem != before:
-            before, stem = stem, _SERIES.sub("", stem).strip()
-        keys.append(stem)
-    names, column, count = np.unique(np.array(keys, dtype=np.str_), return_inverse=True, return_counts=True)
-    shared = (count[column] > 1) & (names[column] != "")
-    row = np.flatnonzero(shared)
-    return CSR((np.ones(len(row), np.float32), (row, column[row])), shape=(len(items), len(names)))

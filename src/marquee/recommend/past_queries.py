@@ -3,19 +3,24 @@ Questions whose answers are already known: what users of a past window went on t
 
 A ranker learns from them. The window is cut out of the fit data, so that nothing of the present can reach it,
 and each of its users is asked several times, at different points of their rows: early in a session as well
-as late.
+as late. `PastItems` gives back what was known of the items then; `PastLists` is what the ranker is given.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import pyarrow as pa
 
 from marquee.data.dataset import Histories, Interactions
-from marquee.data.schema import CSR, Event
+from marquee.data.schema import CSR, Event, Index, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
+from marquee.features.port import AS_OF, AT, HistoricalJoin
 from marquee.recommend.candidates import seen_cells
+from marquee.recommend.pair_features import PairFeatures
 
-__all__ = ["past_queries"]
+__all__ = ["PastItems", "PastLists", "past_queries"]
 
 
 def past_queries(
@@ -52,6 +57,58 @@ def past_queries(
     truth = _truth(histories, window, items)
     kept = np.flatnonzero((histories.lengths > 0) & (np.diff(truth.indptr) > 0))
     return histories.take(kept), CSR(truth[kept])
+
+
+class PastItems:
+    """What was known of items at the beginnings of windows, kept and given back by a feature store's join."""
+
+    def __init__(self, join: HistoricalJoin) -> None:
+        self._join = join
+        self._kept: dict[int, pa.Table] = {}
+
+    def join(self, features: PairFeatures, moment: int) -> None:
+        """Keep what features say of items as of a moment, and have it given back for that moment."""
+        columns = features.item_columns()
+        moments = pa.array(np.full(len(columns), moment), pa.timestamp("us", "UTC"))
+        self._kept[moment] = columns.append_column(AS_OF, moments)
+        entities = columns.select(["item_id"]).append_column(AT, moments)
+        features.take_item_columns(self._join(pa.concat_tables(self._kept.values()), entities, "item_id"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PastLists:
+    """
+    What a ranker learns from.
+
+    Attributes:
+        features: (n_pairs, n_features).
+        chosen: (n_pairs,) 1 or 0.
+        indptr: (n_lists + 1,) offsets.
+    """
+
+    features: Matrix
+    chosen: Vector
+    indptr: Index
+
+    def with_hits(self) -> Self:
+        """Only the lists that hold something chosen: the others teach no order."""
+        sizes = np.diff(self.indptr)
+        row = np.repeat(np.arange(len(sizes)), sizes)
+        hit = np.bincount(row, self.chosen, minlength=len(sizes)) > 0
+        kept = hit[row]
+        return type(self)(self.features[kept], self.chosen[kept], np.append(0, np.cumsum(sizes[hit])))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], n_features: int) -> Self:
+        """All lists in one, in the order of the parts."""
+        if not parts:
+            return cls(np.zeros((0, n_features), np.float32), np.zeros(0, np.float32), np.zeros(1, np.int64))
+        sizes = np.concatenate([np.diff(part.indptr) for part in parts])
+        return cls(
+            features=np.concatenate([part.features for part in parts]),
+            chosen=np.concatenate([part.chosen for part in parts]),
+            indptr=np.append(0, np.cumsum(sizes)),
+        )
 
 
 def _truth(histories: Histories, window: Interactions, items: Vocabulary) -> CSR:

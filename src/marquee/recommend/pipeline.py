@@ -101,11 +101,9 @@ class RecommendationPipeline:
         k: int = 10,
         *,
         filters: Filters = ANYTHING,
-        exclude: Ids | None = None,
         seen: tuple[Index, Ids] | None = None,
         diversity: float = 0.0,
         exploration: float = 0.0,
-        language: str | None = None,
         rng: np.random.Generator | None = None,
     ) -> RecommendedItems:
         """
@@ -115,11 +113,9 @@ class RecommendationPipeline:
             histories: n histories, all their events.
             k: list length, > 0; lists are shorter (padded) where fewer items qualify.
             filters: what every item must satisfy.
-            exclude: external ids that nobody may get in this call.
             seen: rows (ascending) and external ids of what single histories may not get, beyond their own.
             diversity: 0 (the best by score) to 1 (as varied as the best `POOL` allow).
             exploration: expected share of places for items with few or no interactions, 0–1.
-            language: of somebody of whom nothing is known: items in it come first.
             rng: for exploration; same state, same lists.
 
         Returns:
@@ -135,10 +131,8 @@ class RecommendationPipeline:
         if exploration and rng is None:
             raise ValueError("exploration needs a random generator")
         mask = self.facts.mask(filters)
-        if exclude is not None:
-            mask = self.facts.without(mask, exclude)
         if len(histories) <= SCORE_ROWS:
-            return self._block(histories, k, mask, seen, diversity, exploration, language, rng)
+            return self._block(histories, k, mask, seen, diversity, exploration, rng)
         parts = []
         for start in range(0, len(histories), SCORE_ROWS):
             part = slice(start, start + SCORE_ROWS)
@@ -146,9 +140,7 @@ class RecommendationPipeline:
             if seen is not None:
                 cells = slice(*np.searchsorted(seen[0], [part.start, part.stop]))
                 its_seen = seen[0][cells] - start, seen[1][cells]
-            parts.append(
-                self._block(histories.take(part), k, mask, its_seen, diversity, exploration, language, rng)
-            )
+            parts.append(self._block(histories.take(part), k, mask, its_seen, diversity, exploration, rng))
         return _joined(parts)
 
     def varied(self, ranking: Index, k: int, diversity: float) -> Index:
@@ -178,7 +170,6 @@ class RecommendationPipeline:
         seen: tuple[Index, Ids] | None,
         diversity: float,
         exploration: float,
-        language: str | None,
         rng: np.random.Generator | None,
     ) -> RecommendedItems:
         items = self.scorer.items
@@ -200,7 +191,7 @@ class RecommendationPipeline:
         telling = known & (histories.events != _HIDE)
         personal = np.bincount(rows[telling], minlength=len(histories)) > 0
         first = self.choices.take_first(scores, k)
-        chosen = self._chosen(histories, scores, personal, k, diversity, language)
+        chosen = self._chosen(histories, scores, personal, k, diversity)
         propensities = np.where(chosen >= 0, np.float32(1.0), np.float32(np.nan))
         explored = np.zeros(chosen.shape, dtype=bool)
         if exploration and rng is not None:
@@ -221,38 +212,19 @@ class RecommendationPipeline:
         personal: NDArray[np.bool_],
         k: int,
         diversity: float,
-        language: str | None,
     ) -> Index:
         """(n, k) item indices before exploration."""
         cold = np.flatnonzero(~personal)
-        ranking, n_own = scores, None
-        if language is not None and len(cold):
-            own = self.facts.of_language(language)
-            ranking = scores.copy()
-            ranking[cold] += self._head_start(scores[cold]) * own
-            n_own = np.count_nonzero(own & (scores[cold] > -np.inf), axis=1)
         dials = np.where(personal, diversity, max(diversity, COLD_DIAL)).astype(np.float32)
         if self._diversifier is None or not (diversity or len(cold)):
-            return top_k(ranking, k)[0]
-        pools, _ = top_k(ranking, max(POOL, 3 * k))
-        if n_own is not None:
-            # Other languages only fill up what is missing.
-            pools[cold] = np.where(np.arange(pools.shape[1]) < np.maximum(n_own, k)[:, None], pools[cold], -1)
+            return top_k(scores, k)[0]
+        pools, _ = top_k(scores, max(POOL, 3 * k))
         chosen = pools[:, :k].copy()
         varied = np.flatnonzero(dials > 0)
         part = histories if len(varied) == len(histories) else histories.take(varied)
         taste = self._diversifier.taste(part, self.scorer.items)
         chosen[varied] = self._diversifier.rerank(pools[varied], k, dials[varied], taste)
         return chosen
-
-    @staticmethod
-    def _head_start(scores: Matrix) -> Matrix:
-        """(n, 1) more than any two scores of a row differ by."""
-        finite = scores > -np.inf
-        highest = np.where(finite, scores, -np.inf).max(axis=1, initial=-np.inf)
-        lowest = np.where(finite, scores, np.inf).min(axis=1, initial=np.inf)
-        spread = np.where(highest >= lowest, highest - lowest, 0.0)
-        return np.asarray(2.0 * spread + 1.0, dtype=np.float32)[:, None]
 
     def _uncertain_pool(self, scores: Matrix, chosen: Index) -> Index:
         """(n, m) the best uncertain items outside the lists."""

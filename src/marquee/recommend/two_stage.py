@@ -25,70 +25,41 @@ Source:
     personalized re-ranking".
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from marquee.data.dataset import Catalog, Histories, Interactions
 from marquee.data.ranked import RankedItems
-from marquee.data.schema import CSR, Index, Matrix, Vector
+from marquee.data.schema import CSR, Matrix, Vector
 from marquee.data.vocabulary import Vocabulary
-from marquee.features.port import AS_OF, AT, HistoricalJoin, join_as_of
+from marquee.features.port import HistoricalJoin, join_as_of
 from marquee.models import model_class
 from marquee.models.base import ModelConfig, ModelState, Progress, Recommender, silent, tunable
-from marquee.models.ranker import BlendedRanker, LinearRanker, PairRanker, TreeRanker, ranker_from_state
-from marquee.recommend.candidates import Candidates, gather_candidates, seen_cells
-from marquee.recommend.pair_features import ItemFacts, PairFeatures
-from marquee.recommend.past_queries import past_queries
+from marquee.models.pair_ranker import PairRanker
+from marquee.models.ranker import BlendedRanker, LinearRanker, ranker_from_state
+from marquee.models.tree_ranker import TreeRanker
+from marquee.recommend.candidates import Candidates
+from marquee.recommend.content_facts import ContentFacts
+from marquee.recommend.exposure import exposure_penalty
+from marquee.recommend.first_stage import (
+    SOURCES,
+    TIMELESS,
+    USER_EVENTS,
+    FirstStage,
+    fitted_source,
+    mapped,
+    score_names,
+)
+from marquee.recommend.pair_features import PairFeatures
+from marquee.recommend.past_queries import PastItems, PastLists, past_queries
 
-__all__ = ["LinearStack", "PastItems", "TwoStage", "TwoStageConfig"]
+__all__ = ["LinearStack", "TwoStage", "TwoStageConfig"]
 
-A = TypeVar("A")
-B = TypeVar("B")
-
-SOURCES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "ease": ("ease", {}),
-    "ease_recent": ("ease", {"training_half_life_days": 180.0, "history_half_life_events": 20.0}),
-    "item_knn": ("item_knn", {}),
-    "item_knn_cosine": ("item_knn", {"similarity": "cosine", "history_half_life_events": 20.0}),
-    "ials": ("ials", {}),
-    "markov": ("markov", {}),
-    "content": ("content", {}),
-    "popularity": ("popularity", {}),
-    "popularity_365": ("popularity", {"half_life_days": 365}),
-    "popularity_60": ("popularity", {"half_life_days": 60}),
-    "popularity_14": ("popularity", {"half_life_days": 14}),
-}
-"""First-stage models by name: the model and how it differs from its defaults."""
-
-TIMELESS: Final = frozenset({"content"})
-"""Models whose scores follow from facts, not from interactions."""
-
-VIEWS: Final[dict[str, tuple[str, int]]] = {
-    "item_knn_last_3": ("item_knn", 3),
-    "ease_last_10": ("ease", 10),
-    "markov_last_3": ("markov", 3),
-    "content_last_5": ("content", 5),
-}
-"""Further scores from the newest events alone: the source and their number. They propose nothing."""
-
-LARGE_ITEMS: Final = 20_000
-"""Past so many items the sources are held in less memory, and only candidates are ranked."""
-LARGE_SETTINGS: Final[dict[str, dict[str, Any]]] = {
-    "ease": {"dense_items": 8_000, "tail_neighbours": 32},
-    "ials": {"iterations": 8},
-    "item_knn": {"neighbours": 200},
-    "markov": {"followers": 200, "newest_rows": 1_000_000},
-}
-"""How models of large catalogues differ, by model."""
 LARGE_ROWS: Final = 2_000_000
 """Past so many rows the newest events of each user are enough, and fewer queries."""
-USER_EVENTS: Final = 100
 LARGE_QUERIES: Final = 6_000
 """Asked of the newest window alone: a window more costs a fit of every source."""
 
@@ -96,9 +67,6 @@ BLOCK_CELLS: Final = 4_000_000
 """Cells of one dense (histories, n_items) score matrix: bounds memory."""
 LEAST_LISTS: Final = 20
 """With fewer lists to learn from the ranker stays at its prior."""
-EXPOSED_LIST: Final = 10
-"""Length of the lists whose exposure is evened out."""
-EXPOSURE_ROUNDS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -137,7 +105,7 @@ class TwoStage(Recommender):
     name: ClassVar[str] = "two_stage"
     Config = TwoStageConfig
     config: TwoStageConfig
-    _stage: "_FirstStage"
+    _stage: FirstStage
     _ranker: PairRanker
     _penalty: Vector  # (n_items,) what exposure costs
 
@@ -160,9 +128,9 @@ class TwoStage(Recommender):
         rows = interactions.sorted()
         starts = self._window_starts(len(rows))
         progress.total(len(starts) + 2, "windows")
-        lists: list[_Lists] = []
+        lists: list[PastLists] = []
         wanted = config.queries if len(rows) <= LARGE_ROWS else min(config.queries, LARGE_QUERIES)
-        facts = ItemFacts.of(catalog)
+        facts = ContentFacts.of(catalog)
         fixed = self._timeless_sources(rows, starts, catalog)
         past = PastItems(join)
         rng = np.random.default_rng(config.seed)
@@ -171,13 +139,13 @@ class TwoStage(Recommender):
                 lists.append(self._lists_of(rows, start, stop, catalog, facts, fixed, past, wanted, rng))
                 wanted -= len(lists[-1].indptr) - 1
             progress.step()
-        names = PairFeatures(_score_names(config.sources)).names
-        self._ranker = self._learnt(_joined(lists, len(names)), names)
+        names = PairFeatures(score_names(config.sources)).names
+        self._ranker = self._learnt(PastLists.joined(lists, len(names)), names)
         lists.clear()
         progress.step()
         newest = _newest_of_each(rows)
         self._set_items(newest.positives())
-        self._stage = _FirstStage.fitted(newest, catalog, facts, config, self.items)
+        self._stage = self._first_stage(newest, catalog, facts, self.items, {})
         self._penalty = self._exposure_penalty(rows)
         progress.step()
         return self
@@ -209,7 +177,7 @@ class TwoStage(Recommender):
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         batch = histories if isinstance(histories, Histories) else Histories.of_items(histories)
-        parts = _mapped(
+        parts = mapped(
             lambda rows: self._recommend_block(batch.take(rows), k, exclude_history),
             _blocks(max(len(batch), 1), len(self.items)),
             self.config.threads,
@@ -240,12 +208,12 @@ class TwoStage(Recommender):
             for name in model.config.sources
         }
         features = PairFeatures.from_state(state.nested("features"), model.items)
-        model._stage = _FirstStage(models, features, model.items, model.config.depth)
+        model._stage = FirstStage(models, features, model.items, model.config.depth)
         model._ranker = ranker_from_state(state.nested("ranker"))
         return model
 
     def _recommend_block(self, histories: Histories, k: int, exclude_history: bool) -> RankedItems:
-        if not exclude_history or len(self.items) <= LARGE_ITEMS:
+        if not exclude_history or not self._stage.large:
             return super()._recommend_block(histories, k, exclude_history)
         candidates = self._stage.candidates(histories)[0]
         index = self.items.index(histories.item_ids)
@@ -283,7 +251,7 @@ class TwoStage(Recommender):
         )
         return BlendedRanker([trees, LinearRanker(ridge=config.ridge)])
 
-    def _learnt(self, lists: "_Lists", names: Sequence[str]) -> PairRanker:
+    def _learnt(self, lists: PastLists, names: Sequence[str]) -> PairRanker:
         """The ranker of past lists; with too few of them, the mean of the personal sources."""
         prior = np.array(
             [float(name.endswith("_z") and not name.startswith(("popularity", "content"))) for name in names],
@@ -292,6 +260,27 @@ class TwoStage(Recommender):
         if len(lists.indptr) - 1 < LEAST_LISTS:
             return LinearRanker(prior=prior / max(float(prior.sum()), 1.0))
         return self._make_ranker().fit(lists.features, lists.chosen, lists.indptr, seed=self.config.seed)
+
+    def _first_stage(
+        self,
+        rows: Interactions,
+        catalog: Catalog | None,
+        facts: ContentFacts,
+        items: Vocabulary,
+        fixed: Mapping[str, Recommender],
+    ) -> FirstStage:
+        config = self.config
+        return FirstStage.fitted(
+            rows,
+            catalog,
+            facts,
+            items,
+            fixed,
+            sources=config.sources,
+            depth=config.depth,
+            seed=config.seed,
+            threads=config.threads,
+        )
 
     def _window_starts(self, n_rows: int) -> list[tuple[int, int]]:
         """(start, stop) of the past windows, newest first."""
@@ -313,7 +302,7 @@ class TwoStage(Recommender):
         if not starts:
             return {}
         oldest = _newest_of_each(rows.take(slice(0, starts[-1][0])))
-        return {name: _fitted_source(name, oldest, catalog, self.config.seed) for name in names}
+        return {name: fitted_source(name, oldest, catalog, self.config.seed) for name in names}
 
     def _lists_of(
         self,
@@ -321,32 +310,32 @@ class TwoStage(Recommender):
         start: int,
         stop: int,
         catalog: Catalog | None,
-        facts: ItemFacts,
+        facts: ContentFacts,
         fixed: Mapping[str, Recommender],
-        past: "PastItems",
+        past: PastItems,
         wanted: int,
         rng: np.random.Generator,
-    ) -> "_Lists":
+    ) -> PastLists:
         """Lists of a past window, of candidates that models of before the window propose."""
         fit = _newest_of_each(rows.take(slice(0, start)))
         items = Vocabulary.by_count(fit.positives().item_ids)
-        stage = _FirstStage.fitted(fit, catalog, facts, self.config, items, fixed)
+        stage = self._first_stage(fit, catalog, facts, items, fixed)
         past.join(stage.features, int(fit.timestamps[-1]) + 1)
         histories, truth = past_queries(rows, start, stop, self.config.points, items)
         if len(histories) > wanted:
             kept = np.sort(rng.choice(len(histories), wanted, replace=False))
             histories, truth = histories.take(kept), CSR(truth[kept])
 
-        def lists_of(block: slice) -> _Lists:
+        def lists_of(block: slice) -> PastLists:
             asked = histories.take(block)
             candidates = stage.candidates(asked)[0]
             chosen = np.asarray(truth[block][candidates.rows, candidates.items]).ravel()
-            return _Lists(
+            return PastLists(
                 stage.features.compute(asked, candidates), chosen.astype(np.float32), candidates.indptr
             ).with_hits()
 
-        parts = _mapped(lists_of, _blocks(len(histories), len(items)), self.config.threads)
-        return _joined(parts, len(stage.features.names))
+        parts = mapped(lists_of, _blocks(len(histories), len(items)), self.config.threads)
+        return PastLists.joined(parts, len(stage.features.names))
 
     def _ranked(self, histories: Histories, candidates: Candidates) -> Vector:
         """(n_pairs,) float32 final scores."""
@@ -368,23 +357,7 @@ class TwoStage(Recommender):
             asked = histories.take(block)
             candidates = self._stage.candidates(asked)[0]
             kept.append((candidates, self._ranked(asked, candidates)))
-        deviations = [
-            np.std(scores[a:b])
-            for c, scores in kept
-            for a, b in zip(c.indptr[:-1], c.indptr[1:], strict=True)
-            if b > a
-        ]
-        unit = self.config.exposure * float(np.mean(deviations)) if deviations else 0.0
-        for _ in range(EXPOSURE_ROUNDS):
-            exposed = np.zeros(len(self.items))
-            for candidates, scores in kept:
-                np.add.at(exposed, _listed(candidates, scores - penalty[candidates.items]), 1.0)
-            # As a multiple of what an item would get if all had the same; its logarithm is 1 at most.
-            even = exposed * len(self.items) / max(len(histories) * EXPOSED_LIST, 1)
-            cost = np.log1p(even) / np.log1p(max(len(self.items) / EXPOSED_LIST, 1.0))
-            # Halfway each time: an item that is pushed out of all lists must be able to come back.
-            penalty = (0.5 * (penalty + unit * cost)).astype(np.float32)
-        return penalty
+        return exposure_penalty(kept, len(self.items), self.config.exposure)
 
 
 class LinearStack(TwoStage):
@@ -396,149 +369,10 @@ class LinearStack(TwoStage):
         return LinearRanker(ridge=self.config.ridge)
 
 
-class PastItems:
-    """What was known of items at the beginnings of windows, kept and given back by a feature store's join."""
-
-    def __init__(self, join: HistoricalJoin) -> None:
-        self._join = join
-        self._kept: dict[int, pa.Table] = {}
-
-    def join(self, features: PairFeatures, moment: int) -> None:
-        """Keep what features say of items as of a moment, and have it given back for that moment."""
-        columns = features.item_columns()
-        moments = pa.array(np.full(len(columns), moment), pa.timestamp("us", "UTC"))
-        self._kept[moment] = columns.append_column(AS_OF, moments)
-        entities = columns.select(["item_id"]).append_column(AT, moments)
-        features.take_item_columns(self._join(pa.concat_tables(self._kept.values()), entities, "item_id"))
-
-
-class _FirstStage:
-    """The fitted sources and the features of what they propose."""
-
-    def __init__(
-        self, models: dict[str, Recommender], features: PairFeatures, items: Vocabulary, depth: int
-    ) -> None:
-        self.models = models
-        self.features = features
-        self._items = items
-        self._depth = depth
-        for model in models.values():
-            model.share_items(items)
-
-    @classmethod
-    def fitted(
-        cls,
-        rows: Interactions,
-        catalog: Catalog | None,
-        facts: ItemFacts,
-        config: TwoStageConfig,
-        items: Vocabulary,
-        fixed: Mapping[str, Recommender] | None = None,
-    ) -> Self:
-        """Fit every source but the fixed ones, and the features, on the same rows in the global order."""
-        known = None
-        if catalog is not None:
-            # Items without interactions are not ranked, so the sources need not know them.
-            known = Catalog(catalog.table.take(np.flatnonzero(items.index(catalog.item_ids) >= 0)))
-        given = fixed or {}
-        missing = [name for name in config.sources if name not in given]
-        threads = config.threads if len(items) > LARGE_ITEMS else 1
-        made = _mapped(lambda name: _fitted_source(name, rows, known, config.seed), missing, threads)
-        models = {**given, **dict(zip(missing, made, strict=True))}
-        models = {name: models[name] for name in config.sources}
-        features = PairFeatures(_score_names(config.sources)).fit(rows.positives(), facts, items)
-        return cls(models, features, items, config.depth)
-
-    def candidates(self, histories: Histories) -> tuple[Candidates, Matrix]:
-        """The candidates, and (n, n_items) what the first source says of every item."""
-        seen = seen_cells(histories, self._items)
-        scores = list(self._scores(histories))
-        return gather_candidates(scores, seen, self._depth, len(self.models)), scores[0]
-
-    def _scores(self, histories: Histories) -> Iterator[Matrix]:
-        """(n, n_items) of each source, then of each view."""
-        # What nobody knows must not take the place of newer events in a view.
-        histories = histories.where(self._items.index(histories.item_ids) >= 0)
-        if len(self._items) > LARGE_ITEMS:
-            histories = histories.last(USER_EVENTS)
-        for name in self.models:
-            yield self._scored(name, histories)
-        views = {name: VIEWS[name] for name in self.features.sources if name in VIEWS}
-        newest = {n: histories.last(n) for n in {n for _, n in views.values()}}
-        for source, n in views.values():
-            yield self._scored(source, newest[n])
-
-    def _scored(self, name: str, histories: Histories) -> Matrix:
-        """(n, n_items) scores in the common order, 0 where a source does not know an item."""
-        model = self.models[name]
-        scores = model.score(histories)
-        if model.items == self._items:
-            return scores
-        column = model.items.index(self._items.ids)
-        return np.where(column >= 0, scores[:, np.maximum(column, 0)], np.float32(0.0))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Lists:
-    """
-    What a ranker learns from.
-
-    Attributes:
-        features: (n_pairs, n_features).
-        chosen: (n_pairs,) 1 or 0.
-        indptr: (n_lists + 1,) offsets.
-    """
-
-    features: Matrix
-    chosen: Vector
-    indptr: Index
-
-    def with_hits(self) -> "_Lists":
-        """Only the lists that hold something chosen: the others teach no order."""
-        sizes = np.diff(self.indptr)
-        row = np.repeat(np.arange(len(sizes)), sizes)
-        hit = np.bincount(row, self.chosen, minlength=len(sizes)) > 0
-        kept = hit[row]
-        return _Lists(self.features[kept], self.chosen[kept], np.append(0, np.cumsum(sizes[hit])))
-
-
-def _fitted_source(name: str, rows: Interactions, catalog: Catalog | None, seed: int) -> Recommender:
-    kind, settings = SOURCES[name]
-    if len(np.unique(rows.item_ids)) > LARGE_ITEMS:
-        settings = {**settings, **LARGE_SETTINGS.get(kind, {})}
-    made = model_class(kind)
-    return made(made.Config.from_dict({"seed": seed, **settings})).fit(rows, catalog)
-
-
-def _joined(parts: Sequence[_Lists], n_features: int) -> _Lists:
-    if not parts:
-        return _Lists(np.zeros((0, n_features), np.float32), np.zeros(0, np.float32), np.zeros(1, np.int64))
-    sizes = np.concatenate([np.diff(part.indptr) for part in parts])
-    return replace(
-        parts[0],
-        features=np.concatenate([part.features for part in parts]),
-        chosen=np.concatenate([part.chosen for part in parts]),
-        indptr=np.append(0, np.cumsum(sizes)),
-    )
-
-
-def _score_names(sources: Sequence[str]) -> tuple[str, ...]:
-    """The sources, and the views of those that are among them."""
-    return (*sources, *(name for name, (source, _) in VIEWS.items() if source in sources))
-
-
 def _blocks(n: int, n_items: int) -> Iterator[slice]:
     step = max(1, min(256, BLOCK_CELLS // max(n_items, 1)))
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
-
-
-def _mapped(call: Callable[[A], B], values: Iterable[A], threads: int) -> list[B]:
-    """The answers in order; by several threads, of which NumPy, SciPy and BLAS make use."""
-    if threads <= 1:
-        return [call(value) for value in values]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(call, values))
 
 
 def _newest_of_each(rows: Interactions) -> Interactions:
@@ -551,10 +385,3 @@ def _newest_of_each(rows: Interactions) -> Interactions:
     kept = np.zeros(len(rows), dtype=bool)
     kept[by_user[left <= USER_EVENTS]] = True
     return rows.take(kept)
-
-
-def _listed(candidates: Candidates, scores: NDArray[Any]) -> Index:
-    """The items of all top lists, with repetition."""
-    order = np.lexsort((candidates.items, -scores, candidates.rows))
-    place = np.arange(len(order)) - candidates.indptr[:-1][candidates.rows]
-    return candidates.items[order[place < EXPOSED_LIST]]

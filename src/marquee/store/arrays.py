@@ -1,6 +1,7 @@
 """Named arrays as a safetensors file: written whole, read as views of a map."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,37 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     The arrays of a verified safetensors file, as views of one read-only map.
 
+    Raises:
+        ValueError: the header is none, or tells of arrays that are not there.
+
     Source:
         https://github.com/huggingface/safetensors#format; its own readers copy.
     """
     content = np.memmap(path, np.uint8, "r").data
     begin = 8 + int.from_bytes(content[:8], "little")
-    header: dict[str, Any] = json.loads(bytes(content[8:begin]))
+    if not 8 < begin <= len(content):
+        raise ValueError(f"its header would end at byte {begin:,} of {len(content):,}")
+    try:
+        header: dict[str, Any] = json.loads(bytes(content[8:begin]))
+        _require_whole(header, len(content) - begin)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its header is not that of its arrays ({error!r})") from error
     # Each a root of its own: of what is a slice of a much longer array, SciPy makes copies.
     return {
         name: np.ndarray(entry["shape"], _DTYPES[entry["dtype"]], content, begin + entry["data_offsets"][0])
         for name, entry in header.items()
     }
+
+
+def _require_whole(header: Mapping[str, Any], size: int) -> None:
+    """Raise unless the arrays lie one behind the other and fill all bytes, as the format demands."""
+    at = 0
+    for name, entry in sorted(header.items(), key=lambda pair: pair[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        length = np.dtype(_DTYPES[entry["dtype"]]).itemsize * math.prod(entry["shape"])
+        numbers = (*entry["shape"], begin, end)
+        if any(type(n) is not int or n < 0 for n in numbers) or (begin, end) != (at, at + length):
+            raise ValueError(f"{name!r} does not lie where it should")
+        at = end
+    if at != size:
+        raise ValueError(f"{size:,} bytes hold {at:,} bytes of arrays")

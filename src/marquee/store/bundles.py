@@ -9,10 +9,8 @@ without one does not exist. Nothing is pickled.
 
 import fcntl
 import hashlib
-import json
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,40 +20,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from marquee import __version__
 from marquee.data.dataset import Catalog
 from marquee.data.vocabulary import Vocabulary
 from marquee.errors import IncompatibleBundleError, NotFoundError, StoreError, StoreUnavailableError
 from marquee.models import model_class
 from marquee.models.base import ModelState, Recommender
 from marquee.recommend.similar import SimilarItems
-from marquee.store.arrays import map_arrays, write_arrays
+from marquee.store import formats, manifests
+from marquee.store.arrays import map_arrays
 from marquee.store.disk import sha256_of, sync
+from marquee.store.formats import ARRAYS as _ARRAYS
+from marquee.store.formats import CARDS as _CARDS
+from marquee.store.formats import MANIFEST as _MANIFEST
 from marquee.store.objects import ObjectStore
 from marquee.store.stamps import once_for
 
 __all__ = [
-    "FORMAT_VERSION",
     "Bundle",
     "BundleRef",
-    "find",
     "load",
     "object_keys",
     "publish",
-    "published",
     "read_manifest",
 ]
 
-FORMAT_VERSION = 1
-
-_ARRAYS = "arrays.safetensors"
-_CARDS = "cards.arrow"
-_MANIFEST = "manifest.json"
 _SIMILAR = "similar"  # prefix of the arrays and key of the meta that are not the model's
-_UNDATED = ("created_at", "digest", "version", "curves")  # what the digest leaves out: not what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +82,27 @@ class Bundle:
         self.ref = ref
         self.manifest = manifest
         self.folder = folder
-        self.arrays = map_arrays(folder / _ARRAYS)
+        try:
+            self.arrays = map_arrays(folder / _ARRAYS)
+        except ValueError as error:
+            raise manifests.refusal(_ARRAYS, ref.key, str(error), "Train again.") from error
 
     @cached_property
     def cards(self) -> pa.Table:
-        """The facts of each item, mapped: `item_id`, `title` and what else was published."""
-        with pa.memory_map(str(self.folder / _CARDS)) as source:
-            return pa.ipc.open_file(source).read_all()
+        """
+        The facts of each item, mapped: `item_id`, `title` and what else was published.
+
+        Raises:
+            IncompatibleBundleError: what the file says of itself is not so.
+        """
+        try:
+            with pa.memory_map(str(self.folder / _CARDS)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            table.validate(full=True)  # Arrow itself believes the offsets in a file
+        except (pa.ArrowException, OSError) as error:
+            reason = f"it is not a table: {str(error).partition(chr(10))[0]}"
+            raise manifests.refusal(_CARDS, self.ref.key, reason, "Train again.") from error
+        return table
 
     @property
     def state(self) -> ModelState:
@@ -178,10 +183,9 @@ def publish(
     moment = (created_at or datetime.now(UTC)).astimezone(UTC)
     with tempfile.TemporaryDirectory(prefix="marquee-bundle-") as name:
         folder = Path(name)
-        write_arrays(state.arrays, folder / _ARRAYS)
-        _write_cards(cards, folder / _CARDS)
+        files = formats.write_files(folder, state.arrays, cards)
         body = {
-            "format_version": FORMAT_VERSION,
+            "format_version": formats.FORMAT_VERSION,
             "model": model,
             "meta": state.meta,
             "vocabularies": {
@@ -192,34 +196,15 @@ def publish(
             "metrics": {name: _finite(value) for name, value in metrics.items()},
             "snapshot": snapshot,
             "code_version": code_version,
-            "files": {
-                name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
-                for name in (_ARRAYS, _CARDS)
-            },
+            "files": files,
         }
-        digest = _digest(body)
-        version = f"{moment:%Y%m%dT%H%M%S.%fZ}-{digest[:12]}"
-        manifest = {**body, "created_at": moment.isoformat(), "digest": digest, "version": version}
-        if curves is not None:
-            manifest["curves"] = [dict(curve) for curve in curves]
-        encoded = _canonical(manifest)
-        prefix = f"bundles/{_slug(model)}/{version}"
-        for name in (_ARRAYS, _CARDS):
+        manifest = manifests.complete(body, moment, curves)
+        encoded = manifests.encode(manifest)
+        prefix = manifests.folder_of(model, manifest["version"])
+        for name in files:
             store.put(prefix, folder / name, f".{name}")
         key = store.put(prefix, encoded, f".{_MANIFEST}").key
-    return BundleRef(key, digest, model, version)
-
-
-def published(store: ObjectStore, model: str | None = None) -> Sequence[BundleRef]:
-    """The bundles of a model, or of all, oldest first."""
-    prefix = "bundles" if model is None else f"bundles/{_slug(model)}"
-    refs = [find(store, ref.key) for ref in store.list(prefix) if ref.key.endswith(f".{_MANIFEST}")]
-    return sorted(refs, key=lambda ref: ref.version)
-
-
-def find(store: ObjectStore, key: str) -> BundleRef:
-    """The bundle whose manifest has this key; raises like `read_manifest`."""
-    return _ref(key, read_manifest(store, key))
+    return _ref(key, manifest)
 
 
 def read_manifest(store: ObjectStore, key: str) -> dict[str, Any]:
@@ -230,7 +215,7 @@ def read_manifest(store: ObjectStore, key: str) -> dict[str, Any]:
         NotFoundError: no such bundle.
         IncompatibleBundleError: the manifest does not verify or is of another format version.
     """
-    return _parse(_read_manifest(store, key), key)
+    return manifests.parse(_read_manifest(store, key), key)
 
 
 def object_keys(store: ObjectStore, key: str) -> list[str]:
@@ -257,7 +242,7 @@ def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
         IncompatibleBundleError: naming the file and the reason.
     """
     key = ref if isinstance(ref, str) else ref.key
-    expected = _manifest_digest(key)
+    expected = manifests.sha256_in(key)
     folder = cache / expected
     if not folder.is_dir():
         _unpack(store, key, folder)
@@ -269,6 +254,7 @@ def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
             f"{_MANIFEST} of the bundle {key} is refused: it is of {found}, not of {ref}.",
             fix="Deploy the bundle by the reference that `publish` gave.",
         )
+    folder, manifest = formats.converted(folder, manifest)
     return Bundle(found, manifest, folder)
 
 
@@ -309,16 +295,16 @@ def _copy_out(store: ObjectStore, key: str, folder: Path) -> None:
     prefix, _, manifest_name = key.rpartition("/")
     content = _read_manifest(store, key)
     (folder / _MANIFEST).write_bytes(content)
-    files: dict[str, dict[str, Any]] = _parse(content, key)["files"]
+    files: dict[str, dict[str, Any]] = manifests.parse(content, key)["files"]
     stored = {f"{entry['sha256']}.{name}": name for name, entry in files.items()}
     extra = {ref.key.rpartition("/")[2] for ref in store.list(prefix)} - stored.keys() - {manifest_name}
     if extra:
-        raise _refusal(min(extra), key, "the manifest does not name it", f"Remove it from {prefix}.")
+        raise manifests.refusal(min(extra), key, "the manifest does not name it", f"Remove it from {prefix}.")
     for stored_name, name in stored.items():
         try:
             source = store.local_path(f"{prefix}/{stored_name}", verify=False)
         except NotFoundError as error:
-            raise _refusal(name, key, "it is missing in the object store", error.fix) from error
+            raise manifests.refusal(name, key, "it is missing in the object store", error.fix) from error
         shutil.copyfile(source, folder / name)
 
 
@@ -331,25 +317,25 @@ def _verify(folder: Path, key: str, fix: str, stamp: Path | None = None) -> dict
     """
     present = {path.name for path in folder.iterdir()}
     if _MANIFEST not in present:
-        raise _refusal(_MANIFEST, key, "it is missing", fix)
+        raise manifests.refusal(_MANIFEST, key, "it is missing", fix)
     content = (folder / _MANIFEST).read_bytes()
-    if hashlib.sha256(content).hexdigest() != _manifest_digest(key):
-        raise _refusal(_MANIFEST, key, "its SHA-256 is not the one in the key", fix)
-    manifest = _parse(content, key)
+    if hashlib.sha256(content).hexdigest() != manifests.sha256_in(key):
+        raise manifests.refusal(_MANIFEST, key, "its SHA-256 is not the one in the key", fix)
+    manifest = manifests.parse(content, key)
     files: dict[str, dict[str, Any]] = manifest["files"]
     if extra := present - files.keys() - {_MANIFEST}:
-        raise _refusal(min(extra), key, "the manifest does not name it", fix)
+        raise manifests.refusal(min(extra), key, "the manifest does not name it", fix)
     for name, entry in files.items():
         if name not in present:
-            raise _refusal(name, key, "it is missing", fix)
+            raise manifests.refusal(name, key, "it is missing", fix)
         size = (folder / name).stat().st_size
         if size != entry["size"]:
-            raise _refusal(name, key, f"it has {size} bytes instead of {entry['size']}", fix)
+            raise manifests.refusal(name, key, f"it has {size} bytes instead of {entry['size']}", fix)
 
     def verify_content() -> None:
         for name, entry in files.items():
             if sha256_of(folder / name) != entry["sha256"]:
-                raise _refusal(name, key, "its SHA-256 is not the one in the manifest", fix)
+                raise manifests.refusal(name, key, "its SHA-256 is not the one in the manifest", fix)
 
     if stamp is None:
         verify_content()
@@ -364,78 +350,12 @@ def _read_manifest(store: ObjectStore, key: str) -> bytes:
     except StoreUnavailableError:
         raise  # nothing is known of the bundle
     except StoreError as error:
-        raise _refusal(_MANIFEST, key, error.message, error.fix) from error
-
-
-def _parse(content: bytes, key: str) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads(content)
-        version = manifest["format_version"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise _refusal(_MANIFEST, key, f"it cannot be read ({error})", "Train again.") from error
-    if version != FORMAT_VERSION:
-        raise _refusal(
-            _MANIFEST,
-            key,
-            f"it has format version {version}, and Marquee {__version__} reads {FORMAT_VERSION}",
-            f"Use Marquee {manifest.get('code_version', 'of the version that wrote it')}, or train again.",
-        )
-    if _digest(manifest) != manifest["digest"]:
-        raise _refusal(_MANIFEST, key, "its digest is not that of its content", "Train again.")
-    return manifest
+        raise manifests.refusal(_MANIFEST, key, error.message, error.fix) from error
 
 
 def _ref(key: str, manifest: Mapping[str, Any]) -> BundleRef:
     return BundleRef(key, manifest["digest"], manifest["model"], manifest["version"])
 
 
-def _manifest_digest(key: str) -> str:
-    name = key.rpartition("/")[2]
-    if not re.fullmatch(r"[0-9a-f]{64}\.manifest\.json", name):
-        raise ValueError(f"{key!r} is not the key of a bundle's manifest")
-    return name[:64]
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """
-    SHA-256 over the sorted digests of the files, the manifest without its date being one of them.
-
-    The manifest takes part because the meta of a model is in it: two models with equal arrays and
-    different configs are different bundles.
-    """
-    body = {name: value for name, value in manifest.items() if name not in _UNDATED}
-    digests = [entry["sha256"] for entry in manifest["files"].values()]
-    digests.append(hashlib.sha256(_canonical(body)).hexdigest())
-    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    """JSON with one spelling for one value."""
-    return json.dumps(
-        value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1, default=_plain
-    ).encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise ValueError(f"a manifest cannot hold {value!r}, a {type(value).__name__}: make it JSON-able")
-
-
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _write_cards(cards: pa.Table, path: Path) -> None:
-    table = cards.replace_schema_metadata(None).combine_chunks()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _slug(model: str) -> str:
-    """A model's name as a folder: `package.module:Class` is one name, not a path."""
-    return re.sub(r"[^A-Za-z0-9._:-]", "_", model)
-
-
-def _refusal(file: str, key: str, reason: str, fix: str | None) -> IncompatibleBundleError:
-    return IncompatibleBundleError(f"{file} of the bundle {key} is refused: {reason}.", fix=fix)

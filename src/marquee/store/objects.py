@@ -76,7 +76,7 @@ class ObjectStore:
             ) from error
         self._store = obstore.store.LocalStore(self.root)
         self._durable: set[Path] = set()
-        self._sweep()
+        self._is_swept = False
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -180,6 +180,9 @@ class ObjectStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Tell `_sweep`, in this and other processes, that the staging files of now are in use."""
+        if not self._is_swept:  # not on opening: who only reads need not walk the directory, nor lock it
+            self._is_swept = True
+            self._sweep()
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -233,7 +236,7 @@ class ObjectStore:
                 for name in filter(_UNFINISHED.fullmatch, names):
                     Path(folder, name).unlink(missing_ok=True)
         except BlockingIOError:
-            pass  # the next start sweeps
+            pass  # the next store sweeps
         finally:
             os.close(descriptor)
 

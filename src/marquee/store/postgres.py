@@ -12,9 +12,9 @@ from psycopg import conninfo
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, exc, func, make_url, select
 
 from marquee.config import DatabaseSettings, Settings
-from marquee.errors import ConfigError, StoreError, StoreUnavailableError
+from marquee.errors import ConfigError, StoreBusyError, StoreError, StoreUnavailableError
 from marquee.store.embedded import EmbeddedServer
-from marquee.store.migrations import HEAD
+from marquee.store.migrations import HEAD, revision_of
 from marquee.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ KEPT_ALIVE: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
-"""Of connections that idle: a host that is gone without a word is noticed after these."""
+"""A host that is gone without a word is noticed after these, also while a statement is waited for."""
+UNREACHABLE: Final = ("08", "53300", "57P0")
+"""How SQLSTATEs begin of a server that is not there: broken connections, none left to give, shutting down."""
+BUSY: Final = ("40", "53", "55006", "55P03", "57", "58")
+"""Of one that could not do this now: deadlocks, full disks, locks, time-outs."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,10 +66,11 @@ class Database:
         self._settings = settings
         self._secrets = secrets
         self._async: AsyncEngine | None = None
+        self._statement_seconds = 0  # for ever
         parsed = make_url(url)
         self.address: str = _address(parsed)
         self._driver_url = parsed.set(drivername="postgresql+psycopg")
-        self.engine: Engine = create_engine(self._driver_url, **self._engine_options())
+        self.engine: Engine = create_engine(self._driver_url, **self._engine_options(0))
 
     @classmethod
     def open(cls, settings: Settings, *, prepare: bool = True) -> Self:
@@ -113,7 +118,7 @@ class Database:
                     f"PostgreSQL at {self.address} is version {version}; Marquee needs 15 or newer.",
                     fix="Upgrade it, or unset MARQUEE_DATABASE__URL to use the embedded server.",
                 )
-            if _revision(connection) == HEAD:
+            if revision_of(connection) == HEAD:
                 return
         with self.translate_errors(), self.engine.connect() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
@@ -131,12 +136,17 @@ class Database:
         with self.translate_errors(), self.engine.begin() as connection:
             yield connection
 
+    def limit_statements(self) -> None:
+        """Have statements of asynchronous connections made from now on take no longer than is set."""
+        self._statement_seconds = self._settings.statement_timeout_seconds
+
     def async_engine(self) -> AsyncEngine:
         """The asynchronous engine, made on first use."""
         if self._async is None:
             from sqlalchemy.ext.asyncio import create_async_engine
 
-            self._async = create_async_engine(self._driver_url, **self._engine_options())
+            options = self._engine_options(self._statement_seconds)
+            self._async = create_async_engine(self._driver_url, **options)
         return self._async
 
     def connections_in_use(self) -> int:
@@ -167,9 +177,8 @@ class Database:
             StoreUnavailableError: the server cannot be reached.
         """
         with self.translate_errors():
-            return await psycopg.AsyncConnection.connect(
-                self.url, autocommit=True, **KEPT_ALIVE, **self._engine_options()["connect_args"]
-            )
+            options = self._engine_options(self._statement_seconds)["connect_args"]
+            return await psycopg.AsyncConnection.connect(self.url, autocommit=True, **options)
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -179,21 +188,16 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            unavailable = error.connection_invalidated or isinstance(
-                error, exc.OperationalError | exc.InterfaceError
-            )
-            raise self._translated(error.orig or error, unavailable=unavailable) from error
+            raise self._translated(error.orig or error, is_lost=error.connection_invalidated) from error
         except exc.TimeoutError:
             raise StoreUnavailableError(
                 f"All connections to PostgreSQL at {self.address} are in use.",
                 fix="Try again, or raise MARQUEE_DATABASE__POOL_SIZE.",
             ) from None
         except psycopg.Error as error:
-            unavailable = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-            raise self._translated(error, unavailable=unavailable) from error
+            raise self._translated(error) from error
         except AdbcError as error:
-            state = error.sqlstate or ""
-            raise self._translated(error, unavailable=not state or state[:2] in {"08", "57"}) from None
+            raise self._translated(error) from None
 
     @contextmanager
     def locked(self, key: int, *, wait: bool = False) -> Iterator[bool]:
@@ -244,9 +248,8 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _engine_options(self) -> dict[str, Any]:
-        timeout = self._settings.statement_timeout_seconds
-        options = f"-c TimeZone=UTC -c statement_timeout={timeout}s"
+    def _engine_options(self, statement_seconds: int) -> dict[str, Any]:
+        options = f"-c TimeZone=UTC -c statement_timeout={statement_seconds}s"
         given = self._driver_url.query.get("options")
         if given:
             options = f"{options} {given if isinstance(given, str) else ' '.join(given)}"
@@ -259,33 +262,48 @@ class Database:
                 "options": options,
                 "connect_timeout": self._settings.connect_timeout_seconds,
                 "application_name": "marquee",
+                **KEPT_ALIVE,
             },
         }
 
     def _migrate(self, connection: Connection) -> None:
-        from marquee.store.migrations import upgrade
+        from marquee.store.migrations import runs_with, upgrade
 
-        before = _revision(connection)
+        before = revision_of(connection)
+        newer = before != HEAD and runs_with(connection, before)
         connection.commit()
-        if before == HEAD:
-            return  # another process was faster
+        if before == HEAD or newer:
+            return  # another process was faster, or a newer Marquee has only added to what this one needs
         upgrade(connection, before, address=self.address)
         get_logger().info("store.migrated", before=before, after=HEAD)
 
-    def _translated(self, error: BaseException, *, unavailable: bool) -> StoreError:
+    def _translated(self, error: BaseException, *, is_lost: bool = False) -> StoreError:
         reason = " ".join(str(error).split("\n")[0].split())
         password = self._driver_url.password
         if password:
             reason = reason.replace(str(password), "***")
-        if not unavailable:
-            return StoreError(f"PostgreSQL at {self.address} refused: {reason}")
-        return StoreUnavailableError(
-            f"PostgreSQL at {self.address} cannot be reached: {reason}",
-            fix="Check that it runs and that MARQUEE_DATABASE__URL is right, "
-            "or unset that to use the embedded server."
-            if self.server is None
-            else "Try again; `marquee doctor` looks into it.",
-        )
+        state = getattr(error, "sqlstate", None) or ""
+        if is_lost or _is_unreachable(error, state):
+            return StoreUnavailableError(
+                f"PostgreSQL at {self.address} cannot be reached: {reason}",
+                fix="Check that it runs and that MARQUEE_DATABASE__URL is right, "
+                "or unset that to use the embedded server."
+                if self.server is None
+                else "Try again; `marquee doctor` looks into it.",
+            )
+        if state.startswith(BUSY):
+            return StoreBusyError(
+                f"PostgreSQL at {self.address} could not do this now: {reason}",
+                fix="Try again; if it stays so, the server's log says more.",
+            )
+        return StoreError(f"PostgreSQL at {self.address} refused: {reason}")
+
+
+def _is_unreachable(error: BaseException, state: str) -> bool:
+    """Whether there is no server to talk to; what has no SQLSTATE is no answer of a server."""
+    if state:
+        return state.startswith(UNREACHABLE)
+    return not isinstance(error, psycopg.DatabaseError) or isinstance(error, psycopg.OperationalError)
 
 
 def _plain_url(url: str) -> str:
@@ -304,12 +322,3 @@ def _address(url: URL) -> str:
     """Host, port and database for messages, never the user's password."""
     host = url.host or url.query.get("host") or "localhost"
     return f"{host if isinstance(host, str) else ','.join(host)}:{url.port or 5432}/{url.database or ''}"
-
-
-def _revision(connection: Connection) -> str | None:
-    """The revision of the database, None before the first migration."""
-    known = connection.exec_driver_sql("SELECT to_regclass('alembic_version') IS NOT NULL").scalar_one()
-    if not known:
-        return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
-    return None if found is None else str(found)

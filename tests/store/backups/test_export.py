@@ -22,6 +22,16 @@ MORE = (
 )
 
 
+BEHIND_ANSWERS = (
+    "INSERT INTO predictions (user_id, item_id, item_ids, scores, bundle) "
+    "SELECT 7, 1, '{}', '{}', 'b' FROM generate_series(1, 5)"
+)
+FORGOT = (
+    "INSERT INTO runs (run_id, pipeline, status, started_at, counts) "
+    "VALUES (gen_random_uuid(), 'forget', 'succeeded', now(), '{\"deleted\": 5}')"
+)
+
+
 def more(database: Database, rows: int, name: str = "a") -> None:
     with database.begin() as connection:
         connection.execute(text(MORE), {"rows": rows, "name": name})
@@ -55,6 +65,36 @@ def test_piece_that_lost_rows_is_written_anew(filled: Database, objects: ObjectS
     second = take_backup(filled, objects)
     assert not set(keys(first)) & set(keys(second))
     assert second.tables["interactions"].rows == 980
+
+
+def test_rows_deleted_some_time_after_the_mark_are_in_no_later_backup(
+    filled: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    take_backup(filled, objects)
+    more(filled, 10)
+    take_backup(filled, objects)
+    with filled.begin() as connection:
+        erasures.mark(connection, 1, tmp_path / "secrets")
+    assert len(take_backup(filled, objects).tables["interactions"].pieces) == 2
+    with filled.begin() as connection:
+        erasures.delete_rows(connection, 1)
+    assert take_backup(filled, objects).tables["interactions"].rows == 980
+
+
+def test_rows_that_came_back_and_were_deleted_by_a_run_are_in_no_later_backup(
+    filled: Database, objects: ObjectStore, tmp_path: Path
+) -> None:
+    take_backup(filled, objects)
+    with filled.begin() as connection:
+        erasures.mark(connection, 7, tmp_path / "secrets")
+        connection.execute(text("UPDATE users SET erased_at = now() - interval '9 days' WHERE user_id = 7"))
+        connection.execute(text(BEHIND_ANSWERS))
+    first = take_backup(filled, objects)
+    assert [piece.rows for piece in first.tables["predictions"].pieces] == [1, 5]
+    with filled.begin() as connection:
+        erasures.delete_rows(connection, 7)
+        connection.execute(text(FORGOT))
+    assert take_backup(filled, objects).tables["predictions"].rows == 1
 
 
 def test_row_whose_transaction_ended_late_is_in_the_next_backup(

@@ -15,17 +15,20 @@ from marquee.store.backups.fingerprint import fingerprint
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import erasures
+from marquee.store.repositories.impressions import partition_days
 
 
 def definitions(database: Database) -> list[tuple[str, str]]:
-    """Indexes, keys and the next value of each sequence."""
+    """Indexes, keys and the next value of each sequence; without those of the partitions of days."""
     with psycopg.connect(database.url) as connection:
         return [
             row
             for query in (
-                "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+                "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
+                "AND tablename !~ '^impressions_[0-9]' ORDER BY 1",
                 "SELECT conrelid::regclass || conname, pg_get_constraintdef(oid) FROM pg_constraint "
-                "WHERE connamespace = 'public'::regnamespace ORDER BY 1",
+                "WHERE connamespace = 'public'::regnamespace "
+                "AND conrelid::regclass::text !~ '^impressions_[0-9]' ORDER BY 1",
                 "SELECT sequencename, last_value::text FROM pg_sequences "
                 "WHERE schemaname = 'public' ORDER BY 1",
             )
@@ -47,6 +50,26 @@ def test_restored_database_is_byte_equal(
     assert fingerprint(empty) == fingerprint(filled)
     assert definitions(empty) == definitions(filled)
     assert restored.rows["interactions"] == 1000
+
+
+def test_what_was_answered_on_the_day_of_the_restore_is_in_the_partition_of_that_day(
+    filled: Database, objects: ObjectStore, empty: Database, tmp_path: Path
+) -> None:
+    days = partition_days()
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE impressions SET served_at = now() WHERE user_id = 1"))
+    restore(empty, objects, take_backup(filled, objects), secrets=tmp_path / "secrets")
+    days = [*days, *partition_days()]  # midnight may have passed
+    with empty.begin() as connection:
+        made = connection.scalars(
+            text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'impressions'::regclass")
+        ).all()
+        rest = connection.scalar(
+            text("SELECT count(*) FROM impressions_rest WHERE served_at >= :day"), {"day": min(days)}
+        )
+    assert set(made) <= {"impressions_rest", *(f"impressions_{day:%Y%m%d}" for day in days)}
+    assert len(made) == 3
+    assert rest == 0
 
 
 def test_backup_of_the_restored_database_names_the_same_objects(

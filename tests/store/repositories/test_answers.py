@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert, text
 
 from marquee.data import RankedItems
 from marquee.store import tables
@@ -19,15 +19,22 @@ def lists(*rows: list[int]) -> RankedItems:
     )
 
 
+def served(connection: Connection) -> dict[int, tuple[str, list[int], list[float]]]:
+    """User → the bundle, the items and the scores of their current list."""
+    query = text(
+        "SELECT user_id, bundle, item_ids, scores FROM recommendation_batches "
+        "JOIN recommendations USING (generation) WHERE is_current"
+    )
+    return {row.user_id: (row.bundle, row.item_ids, row.scores) for row in connection.execute(query)}
+
+
 def test_batch_replaces_the_former_one(database: Database):
     with database.begin() as connection:
         assert recommendations.current_batch(connection) is None
         recommendations.replace_all(connection, np.array([1, 2]), lists([7, 8], [9, -1]), bundle="a")
-        short = recommendations.for_user(connection, 2)
-        assert (short.item_ids, short.scores, short.bundle) == ([9], [1.0], "a")
+        assert served(connection) == {1: ("a", [7, 8], [1.0, 0.5]), 2: ("a", [9], [1.0])}
         batch = recommendations.replace_all(connection, np.array([1]), lists([5]), bundle="b")
-        assert recommendations.for_user(connection, 1).item_ids == [5]
-        assert recommendations.for_user(connection, 2) is None
+        assert served(connection) == {1: ("b", [5], [1.0])}
         assert recommendations.current_batch(connection) == batch
 
 
@@ -38,7 +45,7 @@ def test_failed_batch_leaves_the_former_one(database: Database):
         recommendations.replace_all(connection, np.array([1]), lists([8]), bundle="b")
         raise RuntimeError
     with database.begin() as connection:
-        assert recommendations.for_user(connection, 1).item_ids == [7]
+        assert served(connection) == {1: ("a", [7], [1.0])}
 
 
 def test_newest_items_are_everyones_best_without_duplicates(database: Database):

@@ -6,13 +6,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from sqlalchemy import text
+from stored_events import append_events
 
 from marquee.config import Settings
 from marquee.data import Event
 from marquee.data.schema import INTERACTIONS
 from marquee.errors import ConfigError, ErasedUserError
 from marquee.store.postgres import Database
-from marquee.store.repositories import erasures, interactions
+from marquee.store.repositories import erasures, interactions, quarantine
 from marquee.store.repositories.interactions import LoadCounts, NewEvent
 
 pytestmark = pytest.mark.integration
@@ -85,6 +86,35 @@ def test_rows_of_the_person_and_of_nobody_else_are_gone(database: Database, sett
     assert erase(database, ANNA, settings) == dict.fromkeys(deleted, 0)
 
 
+def test_several_are_deleted_at_once(database: Database, settings: Settings):
+    with database.begin() as connection:
+        interactions.load_interactions(connection, log(3), source="log")
+    for user_id in (ANNA, BORA, 3):
+        add_traces(database, user_id)
+    with database.begin() as connection:
+        assert erasures.delete_rows(connection, ANNA, BORA)["interactions"] == 6
+    assert rows_of(database, ANNA) == {**dict.fromkeys(rows_of(database, 3), 0)} | {
+        "shadow_answers": 1,
+        "quarantine": 1,
+    }
+    assert rows_of(database, 3)["interactions"] == 3
+
+
+@pytest.mark.parametrize("anna", [ANNA, str(ANNA)])
+def test_rejected_rows_of_the_erased_are_not_kept(database: Database, settings: Settings, anna: int | str):
+    rejected = [
+        ("r", {"user_id": anna}),
+        ("r", {"user_id": BORA}),
+        ("r", {"user_id": None}),
+        ("r", {"id": 1}),
+    ]
+    erase(database, ANNA, settings)
+    with database.begin() as connection:
+        assert quarantine.append(connection, "log", rejected) == 3
+        kept = connection.execute(text("SELECT content->>'user_id' FROM quarantine")).scalars().all()
+    assert set(kept) == {str(BORA), None}
+
+
 def test_row_that_is_kept_says_nothing_but_when(database: Database, settings: Settings):
     with database.begin() as connection:
         interactions.load_interactions(connection, log(1), source="log")
@@ -130,10 +160,10 @@ def test_loading_a_log_again_does_not_bring_them_back(database: Database, settin
 def test_events_of_the_erased_are_refused_and_others_with_them(database: Database, settings: Settings):
     erase(database, ANNA, settings)
     with pytest.raises(ErasedUserError, match="user 1 "), database.begin() as connection:
-        interactions.append_events(connection, [event(BORA), event(ANNA)])
+        append_events(connection, [event(BORA), event(ANNA)])
     assert rows_of(database, BORA)["interactions"] == 0
     with database.begin() as connection:
-        assert interactions.append_events(connection, [event(BORA)]) == LoadCounts(1, 0)
+        assert append_events(connection, [event(BORA)]) == [True]
 
 
 def test_mark_waits_for_events_under_way(database: Database, settings: Settings):
@@ -145,7 +175,7 @@ def test_mark_waits_for_events_under_way(database: Database, settings: Settings)
         marked.set()
 
     with database.begin() as connection:
-        interactions.append_events(connection, [event(ANNA)])
+        append_events(connection, [event(ANNA)])
         thread = threading.Thread(target=mark)
         thread.start()
         waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")

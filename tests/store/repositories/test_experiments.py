@@ -25,7 +25,7 @@ def begin(connection, *, name="test", arms=ARMS, salt=None):
 
 def test_users_stay_in_their_arm_and_fill_the_shares(database):
     with database.begin() as connection:
-        made = begin(connection)
+        made = begin(connection, salt="salt")
     with database.begin() as connection:
         again = experiments.running(connection)
     users = np.random.default_rng(0).integers(0, 2**53, 20_000).tolist()
@@ -38,16 +38,16 @@ def test_users_stay_in_their_arm_and_fill_the_shares(database):
 
 def test_consecutive_ids_are_divided_as_well_as_any(database):
     with database.begin() as connection:
-        made = begin(connection)
+        made = begin(connection, salt="salt")
     counts = Counter(made.arm_of(user).name for user in range(10_000))
     assert abs(counts["champion"] - 7_000) < 200
 
 
 def test_another_experiment_divides_anew(database):
     with database.begin() as connection:
-        first = begin(connection)
+        first = begin(connection, salt="one")
         experiments.finish(connection, first.experiment_id, "stopped", reason="done")
-        second = begin(connection)
+        second = begin(connection, salt="another")
     users = range(10_000)
     same = np.mean([first.arm_of(user) == second.arm_of(user) for user in users])
     assert same == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.03)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sqlalchemy import text
+from stored_events import append_events, seen_items
 
 from marquee.data import Event
 from marquee.data.schema import INTERACTIONS
@@ -107,10 +108,9 @@ def test_missing_column_and_null_are_schema_errors(database: Database):
 
 def test_retried_event_changes_nothing(database: Database):
     with database.begin() as connection:
-        assert interactions.append_events(connection, [event("a"), event("b")]) == LoadCounts(2, 0)
-        assert interactions.append_events(connection, [event("a", item=11)]) == LoadCounts(0, 1)
-        assert interactions.append_events(connection, []) == LoadCounts(0, 0)
-        assert interactions.seen_items(connection, 1) == {10}
+        assert append_events(connection, [event("a"), event("b")]) == [True, True]
+        assert append_events(connection, [event("a", item=11)]) == [False]
+        assert seen_items(connection, 1) == {10}
 
 
 def test_undo_takes_back_one_event_of_its_user(database: Database):
@@ -121,8 +121,8 @@ def test_undo_takes_back_one_event_of_its_user(database: Database):
         event("v", user=2, item=11, kind=Event.UNDO, minute=6, revokes="b"),
     ]
     with database.begin() as connection:
-        interactions.append_events(connection, events)
-        assert interactions.seen_items(connection, 1) == {11}
+        append_events(connection, events)
+        assert seen_items(connection, 1) == {11}
         assert interactions.user_history(connection, 1).item_ids.tolist() == [11]
     assert interactions.load(database).item_ids.tolist() == [11]
     before_undo = interactions.load(database, before=START + timedelta(minutes=5))
@@ -131,14 +131,14 @@ def test_undo_takes_back_one_event_of_its_user(database: Database):
 
 def test_click_alone_is_not_seen(database: Database):
     with database.begin() as connection:
-        interactions.append_events(connection, [event("a", kind=Event.CLICK), event("b", item=11)])
-        assert interactions.seen_items(connection, 1) == {11}
-        assert interactions.seen_items(connection, 999) == frozenset()
+        append_events(connection, [event("a", kind=Event.CLICK), event("b", item=11)])
+        assert seen_items(connection, 1) == {11}
+        assert seen_items(connection, 999) == frozenset()
 
 
 def test_history_is_the_newest_events_oldest_first(database: Database):
     with database.begin() as connection:
-        interactions.append_events(connection, [event(str(i), item=i, minute=i) for i in (3, 1, 2)])
+        append_events(connection, [event(str(i), item=i, minute=i) for i in (3, 1, 2)])
         history = interactions.user_history(connection, 1, limit=2)
         assert history.item_ids.tolist() == [2, 3]
         assert np.isnan(history.ratings).all()
@@ -146,10 +146,10 @@ def test_history_is_the_newest_events_oldest_first(database: Database):
 
 def test_erased_user_leaves_no_trace_in_reads(database: Database):
     with database.begin() as connection:
-        interactions.append_events(connection, [event("a"), event("b", user=2)])
+        append_events(connection, [event("a"), event("b", user=2)])
         connection.execute(text("UPDATE users SET erased_at = now() WHERE user_id = 1"))
         assert len(interactions.user_history(connection, 1)) == 0
-        assert interactions.seen_items(connection, 1) == frozenset()
+        assert seen_items(connection, 1) == frozenset()
     assert interactions.load(database).user_ids.tolist() == [2]
 
 
@@ -161,6 +161,6 @@ def test_item_counts_are_of_events_that_tell_taste(database: Database):
             event("c", item=11, kind=Event.HIDE),
             event("d", item=12, kind=Event.CLICK),
         ]
-        interactions.append_events(connection, events)
+        append_events(connection, events)
         item_ids, counts = interactions.item_counts(connection)
         assert dict(zip(item_ids.tolist(), counts.tolist(), strict=True)) == {10: 2, 12: 1}

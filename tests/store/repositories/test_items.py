@@ -8,7 +8,8 @@ from marquee.data.schema import ITEMS
 from marquee.errors import SchemaError
 from marquee.store.postgres import Database
 from marquee.store.repositories import items
-from marquee.store.repositories.items import FACTS, TEXTS, ItemCard, UpsertCounts
+from marquee.store.repositories.items import FACTS, TEXTS, ItemCard
+from marquee.store.staging import UpsertCounts
 
 pytestmark = pytest.mark.integration
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from stored_events import append_events
 
 from marquee.data import Event
 from marquee.data.schema import INTERACTIONS, ITEMS
@@ -25,7 +26,7 @@ def event(key: str, *, user: int = ANNA, item: int = 10, kind: Event = Event.WAT
 
 def append(database: Database, *events: NewEvent) -> None:
     with database.begin() as connection:
-        interactions.append_events(connection, events)
+        append_events(connection, events)
 
 
 def test_history_is_what_counts_newest_first_with_titles(database: Database):
@@ -79,14 +80,14 @@ def test_events_of_files_have_no_key_to_undo_them_by(database: Database):
 def test_pages_of_any_length_hold_every_event_once(database: Database, minutes: list[int], limit: int):
     with database.begin() as connection:
         connection.execute(text("TRUNCATE interactions"))
-    append(database, *(event(str(i), minute=minute) for i, minute in enumerate(minutes)))
+    append(database, *(event(f"{i:02}", minute=minute) for i, minute in enumerate(minutes)))
     keys, after = [], None
     with database.begin() as connection:
         while page := people.history(connection, ANNA, after=after, limit=limit):
             keys += [past.event_key for _, past in page]
             after = page[-1][0]
     expected = sorted(range(len(minutes)), key=lambda i: (minutes[i], i), reverse=True)
-    assert keys == [str(i) for i in expected]
+    assert keys == [f"{i:02}" for i in expected]
 
 
 def test_nothing_is_shown_of_unknown_and_erased_people(database: Database, tmp_path):

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from stored_events import append_events
 
 from marquee.data import Event
 from marquee.data.schema import ITEMS
 from marquee.store.postgres import Database
-from marquee.store.repositories import interactions, items, profiles, texts
+from marquee.store.repositories import items, profiles, texts
 from marquee.store.repositories.interactions import NewEvent
 
 pytestmark = pytest.mark.integration
@@ -30,7 +31,7 @@ def films(database: Database) -> None:
 
 def append(database: Database, user_id: int, *events: tuple[int, Event, float | None]) -> None:
     with database.begin() as connection:
-        interactions.append_events(
+        append_events(
             connection,
             [
                 NewEvent(user_id, item, kind, f"{user_id}:{n}", START + timedelta(minutes=n), rating=rating)

@@ -23,7 +23,6 @@ def test_newest_deployment_of_a_slot_serves(database: Database):
         deploy(connection, "predictor", "a")
         assert deployments.current(connection, "champion") == second
         assert deployments.previous(connection, "champion") == first
-        assert deployments.history(connection, "champion") == [second, first]
         assert {slot: one.digest for slot, one in deployments.current_all(connection).items()} == {
             "champion": "b",
             "predictor": "a",
@@ -116,5 +115,8 @@ def test_same_rejected_row_is_kept_once(database: Database):
         assert quarantine.append(connection, "tmdb", rejected) == 0
         assert quarantine.append(connection, "sample", rejected[:1]) == 1
         assert quarantine.append(connection, "sample", []) == 0
-        assert quarantine.counts(connection) == {("tmdb", "no title"): 2, ("sample", "no title"): 1}
+        assert [(found.source, found.count) for found in quarantine.reasons(connection)] == [
+            ("tmdb", 2),
+            ("sample", 1),
+        ]
         assert [row.content["id"] for row in quarantine.recent(connection, source="tmdb")] == [2, 1]

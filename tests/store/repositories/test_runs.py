@@ -16,14 +16,31 @@ def test_run_goes_from_queued_to_succeeded(database: Database):
         assert (made.status, made.parameters, made.finished) == ("queued", {"model": "mlp"}, False)
         started = runs.start(connection, made.run_id)
         assert (started.status, started.attempts) == ("running", 1)
-        assert runs.heartbeat(connection, made.run_id, step="fit", progress=0.5)
-        assert runs.heartbeat(connection, made.run_id)
+        assert runs.heartbeat(connection, made.run_id, 1, step="fit", progress=0.5)
+        assert runs.heartbeat(connection, made.run_id, 1)
         half = runs.get(connection, made.run_id)
         assert (half.step, half.progress) == ("fit", 0.5)
         runs.finish(connection, made.run_id, {"epochs": 3})
         done = runs.get(connection, made.run_id)
         assert (done.status, done.counts, done.finished) == ("succeeded", {"epochs": 3}, True)
-        assert not runs.heartbeat(connection, made.run_id)
+        assert not runs.heartbeat(connection, made.run_id, 1)
+
+
+def test_run_that_was_started_again_hears_its_former_process_no_more(database: Database):
+    with database.begin() as connection:
+        run = runs.start(connection, runs.create(connection, "train").run_id)
+        runs.start(connection, run.run_id)
+        assert not runs.heartbeat(connection, run.run_id, 1, step="fit")
+        assert runs.heartbeat(connection, run.run_id, 2)
+        assert runs.get(connection, run.run_id).step is None
+
+
+def test_ended_runs_are_those_that_are_known_and_will_not_change(database: Database):
+    with database.begin() as connection:
+        failed, waiting = (runs.create(connection, name).run_id for name in ("train", "infer"))
+        runs.fail(connection, failed, "no data")
+        assert runs.ended(connection, {failed, waiting, uuid.uuid4()}) == {failed}
+        assert runs.ended(connection, set()) == set()
 
 
 def test_second_run_of_a_pipeline_conflicts_until_the_first_ends(database: Database):

@@ -1,3 +1,5 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -165,3 +167,21 @@ def test_large_tables_are_estimated(database: Database, monkeypatch: pytest.Monk
         assert summaries.catalogue(connection).users == 11  # more than that, until there are statistics
         connection.execute(text("ANALYZE users"))
         assert summaries.catalogue(connection).users == 500
+
+
+def test_reading_and_a_new_partition_do_not_lock_each_other_out(database: Database):
+    def make_partition():
+        with database.begin() as connection:
+            connection.execute(text("CREATE TABLE impressions_19990101 PARTITION OF impressions"
+                                    " FOR VALUES FROM ('1999-01-01') TO ('1999-01-02')"))  # fmt: skip
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as reading:
+            traffic.sampled(reading, NOW, 2**30)
+            making = pool.submit(make_partition)
+            with database.begin() as looking:
+                while not looking.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                    assert not making.done()
+                    time.sleep(0.01)
+            assert outcome_series.read(reading, hours=1) == []
+        making.result(timeout=60)

@@ -2,7 +2,14 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { toast } from "../components/toast-store";
 import { newId } from "../lib/ids";
-import { feedbackOf, putFeedback, putRevoked, type Action, type Feedback } from "../state/feedback";
+import {
+  feedbackOf,
+  putAction,
+  putFeedback,
+  putRevoked,
+  type Action,
+  type Feedback,
+} from "../state/feedback";
 import { api, body, Problem } from "./api";
 import { keys } from "./keys";
 
@@ -63,8 +70,10 @@ export function useReport() {
     },
     // The key makes an event safe to send again.
     retry: (count, error) => count < 2 && error instanceof Problem && error.retryable && !error.unreachable,
-    onError: (error, { film }, optimistic) => {
-      putFeedback(film.item_id, optimistic?.before);
+    onError: (error, { action, film }, optimistic) => {
+      // Not what was done to the film meanwhile.
+      if (feedbackOf(film.item_id)?.keys[action] === optimistic?.eventKey)
+        putAction(film.item_id, action, optimistic?.before);
       toast({ tone: "error", title: t("feedback.failed", { title: film.title }), detail: fixOf(error) });
     },
     onSuccess: async (eventKey, { action, film }) => {
@@ -85,20 +94,15 @@ export function useUndo() {
     onMutate: ({ action, film, eventKey }) => {
       putRevoked(eventKey, true);
       const before = feedbackOf(film.item_id);
-      if (before === undefined) return undefined;
-      const kept = Object.entries(before.keys).filter(([name]) => name !== action);
-      const after: Feedback = { ...before, keys: Object.fromEntries(kept) };
-      if (action === "rate") delete after.rating;
-      if (action === "watch") delete after.watchSeconds;
-      putFeedback(film.item_id, kept.length === 0 ? undefined : after);
+      putAction(film.item_id, action, undefined);
       return before;
     },
     mutationFn: async ({ eventKey: revokes }) => {
       await body(api().POST("/v1/events", { body: { event: "undo", revokes, event_key: newId() } }));
     },
-    onError: (error, { film, eventKey }, before) => {
+    onError: (error, { action, film, eventKey }, before) => {
       putRevoked(eventKey, false);
-      putFeedback(film.item_id, before);
+      if (feedbackOf(film.item_id)?.keys[action] === undefined) putAction(film.item_id, action, before);
       toast({ tone: "error", title: t("feedback.failed", { title: film.title }), detail: fixOf(error) });
     },
     onSuccess: () => client.invalidateQueries({ queryKey: keys.personal }),

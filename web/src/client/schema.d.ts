@@ -2791,7 +2791,7 @@ export interface components {
          * @description What runs here.
          * @example {
          *       "service": "marquee",
-         *       "version": "0.1.0",
+         *       "version": "0.2.0",
          *       "python": "3.11.7",
          *       "models": {
          *         "predictor": "mlp/20261122T101500.000000Z-3f2a9c0d1e2b",
@@ -3232,7 +3232,7 @@ export interface components {
          *         "ridge": 250
          *       },
          *       "snapshot": "snapshots/8d1c0a.json",
-         *       "code_version": "0.1.0",
+         *       "code_version": "0.2.0",
          *       "deployments": [
          *         {
          *           "slot": "champion",
@@ -9366,7 +9366,7 @@ export interface operations {
                      *         "ridge": 250
                      *       },
                      *       "snapshot": "snapshots/8d1c0a.json",
-                     *       "code_version": "0.1.0",
+                     *       "code_version": "0.2.0",
                      *       "deployments": [
                      *         {
                      *           "slot": "champion",
@@ -11205,7 +11205,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "service": "marquee",
-                     *       "version": "0.1.0",
+                     *       "version": "0.2.0",
                      *       "python": "3.11.7",
                      *       "models": {
                      *         "predictor": "mlp/20261122T101500.000000Z-3f2a9c0d1e2b",

@@ -24,18 +24,3 @@ export function posterSources(url: string): { src: string; srcSet?: string } {
   const sized = (width: number) => `${config().images}/w${width}${file}`;
   return { src: sized(342), srcSet: WIDTHS.map((width) => `${sized(width)} ${width}w`).join(", ") };
 }
-
-/** Lists cut so that no film comes twice on a page: earlier lists choose first. */
-export function withoutRepeats<T extends Film>(lists: readonly (readonly T[])[], length: number): T[][] {
-  const seen = new Set<number>();
-  return lists.map((list) => {
-    const row: T[] = [];
-    for (const film of list) {
-      if (row.length === length) break;
-      if (seen.has(film.item_id)) continue;
-      seen.add(film.item_id);
-      row.push(film);
-    }
-    return row;
-  });
-}

@@ -50,6 +50,17 @@ export function putFeedback(itemId: number, feedback: Feedback | undefined): voi
   });
 }
 
+/** What is known of one action becomes what it was; the others stay what they have become since. */
+export function putAction(itemId: number, action: Action, was: Feedback | undefined): void {
+  const now = feedbackOf(itemId);
+  const others = Object.entries(now?.keys ?? {}).filter(([name]) => name !== action);
+  const key = was?.keys[action];
+  const keys = { ...Object.fromEntries(others), ...(key === undefined ? {} : { [action]: key }) };
+  const { rating } = (action === "rate" ? was : now) ?? {};
+  const { watchSeconds } = (action === "watch" ? was : now) ?? {};
+  putFeedback(itemId, Object.keys(keys).length === 0 ? undefined : { keys, rating, watchSeconds });
+}
+
 /** Another person sits here now. */
 export function forgetFeedback(): void {
   store.set(new Map());

@@ -100,7 +100,7 @@ class Info(BaseModel):
     model_config = shown(
         {
             "service": "marquee",
-            "version": "0.1.0",
+            "version": "0.2.0",
             "python": "3.11.7",
             "models": {"predictor": BUNDLE, "champion": BUNDLE},
             "items": 200,

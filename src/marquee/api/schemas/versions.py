@@ -42,7 +42,7 @@ class ModelDetails(ModelVersion):
             "curves": [{"name": "train_loss", "steps": [1, 2], "values": [3.9, 3.1]}],
             "parameters": {"ridge": 250.0},
             "snapshot": "snapshots/8d1c0a.json",
-            "code_version": "0.1.0",
+            "code_version": "0.2.0",
             "deployments": [
                 {
                     "slot": "champion",

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Queue
 from typing import Any, Final
@@ -17,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from adbc_driver_manager import AdbcConnection, AdbcStatement
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, exists, func, or_, select
 
 from marquee import __version__
 from marquee.errors import MarqueeError, NotFoundError, StoreError
@@ -37,7 +38,7 @@ from marquee.store.backups.vault import Told, Vault
 from marquee.store.disk import sha256_of
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
-from marquee.store.tables import deployments, users
+from marquee.store.tables import deployments, runs, users
 from marquee.telemetry import get_logger
 
 __all__ = ["take_backup"]
@@ -46,6 +47,8 @@ SCRAPS: Final = 8
 """Pieces of less than a full range, before they are written as one."""
 TURNS: Final = 8
 """Backups in which each settled piece is counted once, or a little more."""
+DELETED_WITHIN: Final = timedelta(days=1)
+"""Rows of an erased user may be deleted some time after that was noted."""
 BATCHES_AHEAD: Final = 2
 LOWEST: Final = -(1 << 62)
 """Below any number of a row."""
@@ -132,7 +135,7 @@ def _snapshot(database: Database) -> Iterator[_View]:
         row = connection.exec_driver_sql(
             "SELECT pg_export_snapshot(), now(), version_num, "
             "pg_snapshot_xmin(pg_current_snapshot())::text::bigint, "
-            "pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM alembic_version"
+            "pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM schema_revision"
         ).one()
         for statement in (
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -160,11 +163,7 @@ class _Writer:
         self._told = told
         self._moment = view.moment.isoformat()
         self._done: dict[str, int] = {}
-        self._erased = before is not None and bool(
-            view.connection.scalar(
-                select(func.count()).select_from(users).where(users.c.erased_at >= before.created_at)
-            )
-        )
+        self._erased = before is not None and _was_erased(view.connection, before.created_at - DELETED_WITHIN)
 
     def table(self, table: Table) -> BackupTable:
         columns = columns_of(self._view.connection, table.name)
@@ -351,6 +350,17 @@ class _ParquetFile:
                 self._writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
             except BaseException as error:
                 self._error = error
+
+
+def _was_erased(connection: Connection, since: datetime) -> bool:
+    """Whether rows of erased users may have been deleted since: at the request, or by a run of `forget`."""
+    marked = exists().where(users.c.erased_at >= since)
+    forgot = exists().where(
+        runs.c.pipeline == "forget",
+        runs.c.started_at >= since,
+        or_(runs.c.status != "succeeded", runs.c.counts["deleted"].as_integer() > 0),
+    )
+    return bool(connection.scalar(select(marked | forgot)))
 
 
 def _bundles(connection: Connection) -> list[str]:

@@ -17,6 +17,10 @@ FOLDER: Final = "backups"
 
 _NAME: Final = re.compile(r"(?P<moment>\d{8}T\d{6}\.\d{6}Z)-(?P<digest>[0-9a-f]{12})\.json", re.ASCII)
 _MOMENT: Final = "%Y%m%dT%H%M%S.%fZ"
+_TABLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
+_OBJECT: Final = re.compile(
+    r"(?:[A-Za-z0-9_=+@:,-][A-Za-z0-9._=+@:,-]*/)+[0-9a-f]{64}[A-Za-z0-9._-]*", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,30 +156,42 @@ class Backup:
         """
         match = _NAME.fullmatch(key.rpartition("/")[2])
         if match is None or not hashlib.sha256(content).hexdigest().startswith(match["digest"]):
-            raise DamagedObjectError(
-                f"The manifest {key} is damaged: its content has not the digest in its name.",
-                fix="Restore an older backup; `marquee backup list` shows them.",
-            )
-        values: dict[str, Any] = json.loads(content)
-        version = values.pop("format")
-        if version != FORMAT_VERSION:
-            raise StoreError(
-                f"The backup {key} has the format {version}; this Marquee reads {FORMAT_VERSION}.",
-                fix=f"Use Marquee {values.get('code_version')}.",
-            )
-        values["created_at"] = datetime.fromisoformat(values["created_at"])
-        values["tables"] = {
-            name: BackupTable(
-                columns=table["columns"],
-                pieces=[Piece(**piece) for piece in table["pieces"]],
-                sequence=None if table["sequence"] is None else tuple(table["sequence"]),
-            )
-            for name, table in values["tables"].items()
-        }
-        return cls(**values)
+            raise _damaged(key, "its content has not the digest in its name")
+        try:
+            values: dict[str, Any] = json.loads(content)
+            version = values.pop("format")
+            if version != FORMAT_VERSION:
+                raise StoreError(
+                    f"The backup {key} has the format {version}; this Marquee reads {FORMAT_VERSION}.",
+                    fix=f"Use Marquee {values.get('code_version')}.",
+                )
+            values["created_at"] = datetime.fromisoformat(values["created_at"])
+            values["tables"] = {name: _table(name, table) for name, table in values["tables"].items()}
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _damaged(key, f"it is not one of ours ({error})") from error
 
 
 def name_moment(key: str) -> datetime | None:
     """The moment in the name of a manifest; None of another object."""
     match = _NAME.fullmatch(key.rpartition("/")[2])
     return None if match is None else datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=UTC)
+
+
+def _table(name: str, table: Mapping[str, Any]) -> BackupTable:
+    """Names of tables stand in statements, and keys of pieces in paths: anything else is refused."""
+    if not _TABLE.fullmatch(name):
+        raise ValueError(f"{name!r} is no table")
+    pieces = [Piece(**piece) for piece in table["pieces"]]
+    for piece in pieces:
+        if not _OBJECT.fullmatch(piece.key):
+            raise ValueError(f"{piece.key!r} is no object")
+    sequence = None if table["sequence"] is None else tuple(table["sequence"])
+    return BackupTable(columns=table["columns"], pieces=pieces, sequence=sequence)
+
+
+def _damaged(key: str, reason: str) -> DamagedObjectError:
+    return DamagedObjectError(
+        f"The manifest {key} is damaged: {reason}.",
+        fix="Restore an older backup; `marquee backup list` shows them.",
+    )

@@ -23,10 +23,10 @@ from marquee.store import bundles
 from marquee.store.backups.manifest import Backup, BackupTable, Piece
 from marquee.store.backups.vault import Told, Vault
 from marquee.store.bulk import ROWS_PER_SLICE, encode_batches
-from marquee.store.migrations import downgrade, upgrade
+from marquee.store.migrations import downgrade, revision_of, revisions_after, upgrade
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
-from marquee.store.repositories import deployments, erasures
+from marquee.store.repositories import deployments, erasures, impressions
 from marquee.store.repositories.deployments import Slot
 from marquee.store.tables import metadata
 from marquee.telemetry import get_logger
@@ -85,7 +85,7 @@ def restore(
     chosen = backup.only(tables)
     loader = _Loader(vault, sum(table.rows for table in chosen.values()), told)
     with database.begin() as connection:
-        _make_schema(connection, backup.revision, database.address)
+        _make_schema(connection, backup, database.address)
         definitions = _drop_indexes(connection, chosen)
         with tempfile.TemporaryDirectory(prefix="marquee-restore-") as folder:
             for name, table in chosen.items():
@@ -163,25 +163,42 @@ def _as_field(column: pa.Array, kind: str) -> pa.Array:
     return pc.binary_join_element_wise(JSONB_VERSION, column.cast(pa.binary()), b"")
 
 
-def _make_schema(connection: Connection, revision: str, address: str) -> None:
-    """Empty tables of a revision."""
+def _make_schema(connection: Connection, backup: Backup, address: str) -> None:
+    """
+    Empty tables as those that were backed up.
+
+    They are of the backup's revision. Marquee 0.1 on the schema of a newer one, which has columns more, noted
+    an older one: then they are of the first that has them all.
+    """
     present = connection.scalars(
         text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename = ANY(:names)"),
-        {"names": [*metadata.tables, "alembic_version"]},
+        {"names": [*metadata.tables]},
     ).all()
     for name in present:
-        if name != "alembic_version" and connection.scalar(text(f"SELECT EXISTS (SELECT FROM {name})")):
+        if connection.scalar(text(f"SELECT EXISTS (SELECT FROM {name})")):
             raise StoreError(
                 f"The database at {address} is not empty: it has rows in {name}.",
                 fix="Give an empty one with --into, for example after `createdb`.",
             )
-    before = None
-    if "alembic_version" in present:
-        before = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        if before != revision:
-            downgrade(connection)
-            before = None
-    upgrade(connection, before, address=address, to=revision)
+    before = revision_of(connection)
+    if before is not None and before != backup.revision:
+        downgrade(connection)
+        before = None
+    upgrade(connection, before, address=address, to=backup.revision)
+    for newer in revisions_after(backup.revision):
+        if _has_columns(connection, backup):
+            break
+        upgrade(connection, backup.revision, address=address, to=newer)
+    for day in impressions.partition_days():  # once rows of a day are among everything else, it gets none
+        connection.exec_driver_sql(impressions.partition_of(day))
+
+
+def _has_columns(connection: Connection, backup: Backup) -> bool:
+    query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+    present = {(row[0], row[1]) for row in connection.execute(text(query))}
+    return present.issuperset(
+        (name, column) for name, table in backup.tables.items() for column in table.columns
+    )
 
 
 def _drop_indexes(connection: Connection, tables: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from alembic import op
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+runs_from = ${repr(up_revision)}  # the oldest revision whose code still runs: an older one if this only adds
 branch_labels = None
 depends_on = None
 

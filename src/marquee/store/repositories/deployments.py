@@ -31,7 +31,6 @@ __all__ = [
     "current",
     "current_all",
     "every",
-    "history",
     "hold",
     "of_run",
     "of_version",
@@ -274,11 +273,6 @@ def approve(
 def hold(connection: Connection) -> None:
     """Let nobody else deploy until this transaction ends; readers are not held up."""
     connection.execute(text("LOCK TABLE deployments IN SHARE ROW EXCLUSIVE MODE"))
-
-
-def history(connection: Connection, slot: Slot, *, limit: int = 20) -> list[Deployment]:
-    """The deployments of a slot, newest first."""
-    return [Deployment(**row._mapping) for row in connection.execute(_newest_first(slot).limit(limit))]
 
 
 def _waiting(connection: Connection, version: str | None) -> Deployment | None:

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, func, update
 from marquee.store.notify import notify
 from marquee.store.repositories.items import (
     EDITOR,
-    UpsertCounts,
     append_facts,
     upsert_items,
     upsert_texts,
 )
+from marquee.store.staging import UpsertCounts
 from marquee.store.tables import items
 
 __all__ = ["choose", "withdraw", "write"]

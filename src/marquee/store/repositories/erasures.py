@@ -3,26 +3,25 @@ People who asked to be forgotten: their rows go, and a keyed hash of their id ke
 
 An erasure has two steps, each a transaction. The first marks the user and waits for events under way; from
 then on no event of theirs counts or is taken. The second deletes, for as long as it takes, and keeps nobody
-waiting. Both may be repeated.
+waiting. Both may be repeated: `forget` repeats the second, daily, for who was interrupted in it and for rows
+behind answers that were written since.
 
 The hash is HMAC-SHA256: without the key a list of ids that are few enough to try says nothing. The key is no
 part of the database or of its backups.
 """
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import BigInteger, Connection, cast, exists, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from marquee.errors import ConfigError, ErasedUserError
+from marquee.errors import ConfigError
 from marquee.store.notify import notify_users
 from marquee.store.secrets import read_secret
 from marquee.store.tables import erasures, users
@@ -32,27 +31,31 @@ __all__ = [
     "OF_USER",
     "apply",
     "delete_rows",
+    "erased_among",
     "hashes_in",
     "hashes_of",
     "known",
     "mark",
     "note",
-    "refuse_erased",
     "without_erased",
 ]
 
+Id = TypeVar("Id", int, str)
+
 LOCK: Final = 0x45726173  # "Eras"; any number that nobody else locks
+DELETION_LOCK: Final = 0x44656C65  # "Dele"
 KEY_CHECK: Final = b"the key of this table"
 """Its hash is in the table beside those of users: who holds another key finds it missing."""
 
 OF_USER: Final = {
-    "interactions": "DELETE FROM interactions WHERE user_id = :user_id",
+    "interactions": "DELETE FROM interactions WHERE user_id = ANY(CAST(:users AS bigint[]))",
     "shadow_answers": "DELETE FROM shadow_answers USING impressions "
-    "WHERE shadow_answers.request_id = impressions.request_id AND impressions.user_id = :user_id",
-    "impressions": "DELETE FROM impressions WHERE user_id = :user_id",
-    "predictions": "DELETE FROM predictions WHERE user_id = :user_id",
-    "recommendations": "DELETE FROM recommendations WHERE user_id = :user_id",
-    "quarantine": "DELETE FROM quarantine WHERE content->>'user_id' = CAST(:user_id AS text)",
+    "WHERE shadow_answers.request_id = impressions.request_id "
+    "AND impressions.user_id = ANY(CAST(:users AS bigint[]))",
+    "impressions": "DELETE FROM impressions WHERE user_id = ANY(CAST(:users AS bigint[]))",
+    "predictions": "DELETE FROM predictions WHERE user_id = ANY(CAST(:users AS bigint[]))",
+    "recommendations": "DELETE FROM recommendations WHERE user_id = ANY(CAST(:users AS bigint[]))",
+    "quarantine": "DELETE FROM quarantine WHERE content->>'user_id' = ANY(CAST(:users AS text[]))",
 }
 """In this order: shadow answers are found by the impressions."""
 
@@ -100,18 +103,21 @@ def mark(connection: Connection, user_id: int, folder: Path) -> datetime:
     return marked
 
 
-def delete_rows(connection: Connection, user_id: int) -> dict[str, int]:
+def delete_rows(connection: Connection, *user_ids: int) -> dict[str, int]:
     """
-    Delete what is kept of a user: the second step.
+    Delete what is kept of users: the second step.
 
     Returns:
         Rows deleted, per table.
     """
+    # One at a time: two that delete the same rows, each in its order, would wait for one another.
+    connection.execute(select(func.pg_advisory_xact_lock(DELETION_LOCK)))
     deleted = {
-        table: connection.execute(text(statement), {"user_id": user_id}).rowcount
+        table: connection.execute(text(statement), {"users": list(user_ids)}).rowcount
         for table, statement in OF_USER.items()
     }
-    notify_users(connection, [user_id])
+    if any(deleted.values()):
+        notify_users(connection, user_ids)
     return deleted
 
 
@@ -162,28 +168,14 @@ def apply(connection: Connection, hashes: Iterable[bytes], folder: Path) -> int:
     erased = [i for i in known if i is not None and _hash(key, _name(i)) in new]
     for user_id in erased:
         mark(connection, user_id, folder)
-        delete_rows(connection, user_id)
+    if erased:
+        delete_rows(connection, *erased)
     return len(erased)
-
-
-def refuse_erased(connection: Connection, user_ids: Iterable[int]) -> None:
-    """
-    Hold off erasures until this transaction ends, and see that none of its users is erased.
-
-    Raises:
-        ErasedUserError: one of them is.
-    """
-    connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
-    ids = cast(list(user_ids), ARRAY(BigInteger))
-    query = select(users.c.user_id).where(users.c.user_id == func.any(ids), users.c.erased_at.is_not(None))
-    erased = connection.execute(query.order_by(users.c.user_id).limit(1)).scalar_one_or_none()
-    if erased is not None:
-        raise ErasedUserError(f"The user {erased} is erased; nothing more is kept of them.")
 
 
 def without_erased(connection: Connection, rows: pa.Table) -> pa.Table:
     """
-    The rows of users who are not erased; it costs nothing until somebody is.
+    The rows of users who are not erased; it costs next to nothing until somebody is.
 
     Args:
         rows: with a column `user_id`.
@@ -191,15 +183,27 @@ def without_erased(connection: Connection, rows: pa.Table) -> pa.Table:
     Raises:
         ConfigError: the erased cannot be told, since the key is not the one they were hashed with.
     """
-    if not connection.execute(select(exists().select_from(erasures))).scalar_one():
+    erased = erased_among(connection, pc.unique(rows["user_id"]).to_pylist())
+    if not erased:
         return rows
+    return rows.filter(pc.invert(pc.is_in(rows["user_id"], pa.array(sorted(erased), pa.int64()))))
+
+
+def erased_among(connection: Connection, user_ids: Collection[Id]) -> set[Id]:
+    """
+    Those of these users who are erased.
+
+    Args:
+        user_ids: numbers, or what raw input says that they are.
+
+    Raises:
+        ConfigError: the erased cannot be told, since the key is not the one they were hashed with.
+    """
+    if not user_ids or not connection.execute(select(exists().select_from(erasures))).scalar_one():
+        return set()
     key = _key(connection, connection.get_execution_options().get("secrets"))
     known = set(connection.execute(select(erasures.c.user_hash)).scalars())
-    ids = pc.unique(rows["user_id"]).to_pylist()
-    erased = np.array([i for i in ids if _hash(key, _name(i)) in known], np.int64)
-    if not len(erased):
-        return rows
-    return rows.filter(pc.invert(pc.is_in(rows["user_id"], pa.array(erased))))
+    return {user_id for user_id in user_ids if _hash(key, _name(user_id)) in known}
 
 
 def _key(connection: Connection, folder: Any) -> bytes:
@@ -218,7 +222,7 @@ def _key(connection: Connection, folder: Any) -> bytes:
     return key
 
 
-def _name(user_id: int) -> bytes:
+def _name(user_id: int | str) -> bytes:
     return str(user_id).encode()
 
 

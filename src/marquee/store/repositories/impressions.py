@@ -5,7 +5,7 @@ Rows are rendered to PostgreSQL's COPY text one at a time, as answers are given,
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -14,7 +14,6 @@ import numpy as np
 import orjson
 import psycopg
 from numpy.typing import NDArray
-from psycopg import sql
 from psycopg.pq.abc import PGresult
 
 from marquee.store.notify import EVERYTHING
@@ -26,15 +25,18 @@ __all__ = [
     "Impression",
     "ShadowAnswer",
     "View",
-    "ensure_partitions",
+    "ensure_partition",
     "found",
     "mark_viewed",
+    "partition_days",
+    "partition_of",
     "rendered",
     "write",
 ]
 
 PARTITION_LOCK: Final = 0x4D617272
-LOCK_SECONDS: Final = 5
+LOCK_MILLISECONDS: Final = 200
+"""For so long at most, whoever writes answers or views waits behind who wants to make a partition."""
 
 NULL: Final = b"\\N"
 
@@ -128,21 +130,25 @@ async def write(connection: psycopg.AsyncConnection[Any], rows: Mapping[str, Seq
         await connection.execute("SELECT pg_notify('marquee_predictions', %s)", [EVERYTHING])
 
 
-async def ensure_partitions(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Make the partitions of today and tomorrow, where they are missing, in the caller's transaction."""
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [PARTITION_LOCK])
-    await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{LOCK_SECONDS}s"))
+def partition_days() -> tuple[date, date]:
+    """Days that should have partitions, tomorrow first: today's rows may be among everything else already."""
     today = datetime.now(UTC).date()
-    for day in (today, today + timedelta(days=1)):
-        await connection.execute(
-            sql.SQL(
-                "CREATE TABLE IF NOT EXISTS {} PARTITION OF impressions FOR VALUES FROM ({}) TO ({})"
-            ).format(
-                sql.Identifier(f"impressions_{day:%Y%m%d}"),
-                f"{day}T00:00:00Z",
-                f"{day + timedelta(days=1)}T00:00:00Z",
-            )
-        )
+    return today + timedelta(days=1), today
+
+
+def partition_of(day: date) -> str:
+    """The statement that makes the partition of a day, where it is missing and none of its rows is there."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS impressions_{day:%Y%m%d} PARTITION OF impressions "
+        f"FOR VALUES FROM ('{day}T00:00:00Z') TO ('{day + timedelta(days=1)}T00:00:00Z')"
+    )
+
+
+async def ensure_partition(connection: psycopg.AsyncConnection[Any], day: date) -> None:
+    """Make the partition of a day, where it is missing, in a transaction that the caller ends at once."""
+    await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}".encode())
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [PARTITION_LOCK])
+    await connection.execute(partition_of(day).encode())
 
 
 def mark_viewed(views: Sequence[View]) -> tuple[Call, Call]:

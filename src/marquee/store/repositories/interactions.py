@@ -21,14 +21,13 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
 
 from marquee.data import Event, Interactions
 from marquee.data.schema import INTERACTIONS, Ids, Index
 from marquee.errors import SchemaError
 from marquee.store.bulk import copy_in, read_arrow
-from marquee.store.notify import EVERYTHING, notify, notify_users
+from marquee.store.notify import EVERYTHING, notify
 from marquee.store.postgres import Database
 from marquee.store.repositories import erasures
 from marquee.store.tables import interactions, users
@@ -37,13 +36,11 @@ __all__ = [
     "LoadCounts",
     "NewEvent",
     "UserKind",
-    "append_events",
     "count",
     "effective",
     "item_counts",
     "load",
     "load_interactions",
-    "seen_items",
     "user_history",
 ]
 
@@ -135,44 +132,6 @@ def load_interactions(
     return LoadCounts(inserted, given - inserted)
 
 
-def append_events(
-    connection: Connection, events: Sequence[NewEvent], *, source: str = "live", kind: UserKind = "live"
-) -> LoadCounts:
-    """
-    Append a few events; a retry with the same key changes nothing.
-
-    Raises:
-        ErasedUserError: one of the users is erased; nothing is appended.
-    """
-    if not events:
-        return LoadCounts(0, 0)
-    erasures.refuse_erased(connection, {event.user_id for event in events})
-    _add_users(connection, pa.array({event.user_id for event in events}, pa.int64()), kind)
-    values = [
-        {
-            "user_id": event.user_id,
-            "item_id": event.item_id,
-            "event": event.event.label,
-            "event_key": event.event_key,
-            "occurred_at": event.occurred_at,
-            "rating": event.rating,
-            "watch_seconds": event.watch_seconds,
-            "revokes": event.revokes,
-            "request_id": event.request_id,
-            "source": source,
-        }
-        for event in events
-    ]
-    statement = (
-        upsert(interactions)
-        .on_conflict_do_nothing(index_elements=["source", "event_key"])
-        .returning(interactions.c.interaction_id)
-    )
-    inserted = len(connection.execute(statement, values).all())
-    notify_users(connection, (event.user_id for event in events))
-    return LoadCounts(inserted, len(events) - inserted)
-
-
 def load(database: Database, *, before: datetime | None = None) -> Interactions:
     """
     All events that count: undone ones, the undos themselves and those of erased users left out.
@@ -212,12 +171,6 @@ def user_history(connection: Connection, user_id: int, *, limit: int = 1_000) ->
     query = effective(user_id, columns).order_by(interactions.c.occurred_at.desc()).limit(limit)
     rows = [dict(row._mapping) for row in connection.execute(query)]
     return Interactions.from_arrow(pa.Table.from_pylist(rows, schema=INTERACTIONS)).sorted()
-
-
-def seen_items(connection: Connection, user_id: int) -> frozenset[int]:
-    """The items that a user has seen or hidden; a click alone is neither."""
-    query = effective(user_id, [interactions.c.item_id]).where(interactions.c.event != Event.CLICK.label)
-    return frozenset(connection.execute(query.distinct()).scalars())
 
 
 def effective(user_id: int, columns: Sequence[Any]) -> Select[Any]:

@@ -24,11 +24,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from marquee.data import Catalog
 from marquee.data.schema import ITEMS, Ids
-from marquee.errors import SchemaError
 from marquee.recommend.editorial import Editorial
-from marquee.store.bulk import copy_in, read_arrow
+from marquee.store.bulk import read_arrow
 from marquee.store.notify import notify
 from marquee.store.postgres import Database
+from marquee.store.staging import UpsertCounts, checked, last_of_each, stage, upsert
 from marquee.store.tables import item_facts, item_texts, items
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "FACTS",
     "TEXTS",
     "ItemCard",
-    "UpsertCounts",
     "append_facts",
     "cards",
     "count",
@@ -94,15 +93,6 @@ class ItemCard:
     overview: str | None
 
 
-@dataclass(frozen=True)
-class UpsertCounts:
-    """Rows that were new, rows whose content changed, and rows that were there with this content."""
-
-    inserted: int
-    updated: int
-    unchanged: int
-
-
 def upsert_items(connection: Connection, rows: pa.Table, *, source: str) -> UpsertCounts:
     """
     Insert items, or update those whose facts differ; an item that was removed is back.
@@ -117,12 +107,12 @@ def upsert_items(connection: Connection, rows: pa.Table, *, source: str) -> Upse
     Raises:
         SchemaError: a column is missing or cannot be cast.
     """
-    rows = _checked(rows, ITEMS, required=("item_id", "title"))
+    rows = checked(rows, ITEMS, required=("item_id", "title"))
     rows = rows.append_column(pa.field("source", pa.string()), pa.repeat(pa.scalar(source), len(rows)))
     # The newest word of a source is that the item exists.
     rows = rows.append_column(pa.field("removed_at", MOMENT), pa.nulls(len(rows), MOMENT))
     yields = f"(items.source <> '{EDITOR}' OR excluded.source = '{EDITOR}')"
-    counts = _upsert(connection, "items", rows, key=["item_id"], stamp="updated_at", only=yields)
+    counts = upsert(connection, "items", rows, key=["item_id"], stamp="updated_at", only=yields)
     connection.execute(
         update(items)
         .where(items.c.item_id == func.any(_bigints(rows["item_id"])), items.c.checked_at < func.now())
@@ -140,8 +130,8 @@ def upsert_texts(connection: Connection, rows: pa.Table) -> UpsertCounts:
     Args:
         rows: columns of `TEXTS`, at least `item_id` and `language`.
     """
-    rows = _checked(rows, TEXTS, required=("item_id", "language"))
-    counts = _upsert(connection, "item_texts", rows, key=["item_id", "language"])
+    rows = checked(rows, TEXTS, required=("item_id", "language"))
+    counts = upsert(connection, "item_texts", rows, key=["item_id", "language"])
     if counts.inserted or counts.updated:
         notify(connection, "marquee_items")
     return counts
@@ -157,8 +147,8 @@ def append_facts(connection: Connection, rows: pa.Table) -> int:
     Returns:
         Rows that were new.
     """
-    rows = _checked(rows, FACTS, required=("item_id", "observed_at"))
-    _stage(connection, "item_facts", _last_of_each(rows, ["item_id", "observed_at"]))
+    rows = checked(rows, FACTS, required=("item_id", "observed_at"))
+    stage(connection, "item_facts", last_of_each(rows, ["item_id", "observed_at"]))
     names = ", ".join(FACTS.names)
     appended = connection.execute(
         text(f"INSERT INTO item_facts ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
@@ -344,71 +334,6 @@ def count(connection: Connection) -> dict[str, int]:
         .order_by(items.c.source)
     )
     return {row.source: row.rows for row in connection.execute(query)}
-
-
-def _checked(rows: pa.Table, schema: pa.Schema, *, required: tuple[str, ...]) -> pa.Table:
-    """The columns of a schema that the rows have, of its types."""
-    missing = [name for name in required if name not in rows.column_names]
-    if missing:
-        raise SchemaError(f"The table lacks the columns {missing}.")
-    kept = pa.schema([field for field in schema if field.name in rows.column_names])
-    try:
-        rows = rows.select(kept.names).cast(kept)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
-        raise SchemaError(f"The table cannot be cast: {error}") from error
-    for name in required:
-        if rows[name].null_count:
-            raise SchemaError(f"The column {name!r} has nulls.")
-    for field in schema:
-        if field.name not in kept.names:
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows.select(schema.names)
-
-
-def _last_of_each(rows: pa.Table, key: list[str]) -> pa.Table:
-    """The last row of each key, in the order of the rows."""
-    numbered = rows.select(key).append_column("row", pa.array(np.arange(len(rows))))
-    last = numbered.group_by(key, use_threads=False).aggregate([("row", "max")])["row_max"].to_numpy()
-    return rows if len(last) == len(rows) else rows.take(pa.array(np.sort(last)))
-
-
-def _stage(connection: Connection, table: str, rows: pa.Table) -> None:
-    """A temporary table `staged` with the rows, of the column types of a table."""
-    names = ", ".join(rows.column_names)
-    connection.execute(text("DROP TABLE IF EXISTS pg_temp.staged"))
-    connection.execute(
-        text(f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0")
-    )
-    copy_in(connection, "staged", rows)
-
-
-def _upsert(
-    connection: Connection,
-    table: str,
-    rows: pa.Table,
-    *,
-    key: list[str],
-    stamp: str | None = None,
-    only: str = "true",
-) -> UpsertCounts:
-    rows = _last_of_each(rows, key)
-    _stage(connection, table, rows)
-    content = [name for name in rows.column_names if name not in key]
-    old, new = (", ".join(f"{side}.{name}" for name in content) for side in (table, "excluded"))
-    assigned = ", ".join(f"{name} = excluded.{name}" for name in content)
-    if stamp is not None:
-        assigned += f", {stamp} = now()"
-    names, keys = ", ".join(rows.column_names), ", ".join(key)
-    written = connection.execute(
-        text(
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ORDER BY {keys} "
-            f"ON CONFLICT ({keys}) DO UPDATE SET {assigned} "
-            f"WHERE ({old}) IS DISTINCT FROM ({new}) AND {only} "
-            "RETURNING xmax = 0"  # no transaction has deleted the row version: it was not there before
-        )
-    ).scalars()
-    fresh = list(written)
-    return UpsertCounts(sum(fresh), len(fresh) - sum(fresh), len(rows) - len(fresh))
 
 
 def _bigints(ids: Sequence[int] | pa.ChunkedArray) -> ColumnElement[Any]:

@@ -11,10 +11,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from marquee.data.schema import DISLIKED_RATING
 from marquee.evaluation.sequential import Moments
 from marquee.store.repositories.experiments import CHAMPION
-from marquee.store.repositories.outcomes import HOURS, METRICS, Metric, moments_sql
+from marquee.store.repositories.outcomes import (
+    HOURS,
+    IS_CLICKED,
+    IS_HIT,
+    METRICS,
+    NOT_TAKEN_BACK,
+    Metric,
+    moments_sql,
+)
 from marquee.store.repositories.traffic import NEWEST_EVENTS, sampled
 
 __all__ = ["SAMPLE", "Point", "Series", "read"]
@@ -27,10 +34,6 @@ POINTS: Final = 24
 NARROWEST: Final = timedelta(minutes=5)
 BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
-_NOT_TAKEN_BACK: Final = """NOT EXISTS (
-    SELECT FROM interactions AS u
-    WHERE u.revokes = i.event_key AND u.source = i.source AND u.user_id = i.user_id
-)"""
 _ANSWERS: Final = f"""
     WITH shown AS MATERIALIZED (
         SELECT * FROM (
@@ -43,19 +46,7 @@ _ANSWERS: Final = f"""
     ),
     judged AS (
         SELECT user_id, arm, at,
-            EXISTS (
-                SELECT FROM interactions AS i
-                WHERE i.request_id = shown.request_id AND i.user_id = shown.user_id
-                    AND i.event = 'click' AND i.item_id = ANY(shown.item_ids)
-            ) AS is_clicked,
-            coalesce((
-                SELECT i.item_id = ANY(shown.item_ids) FROM interactions AS i
-                WHERE i.user_id = shown.user_id AND i.occurred_at >= shown.served_at
-                    AND i.occurred_at <= shown.served_at + interval '{HOURS} hours'
-                    AND i.event IN ('watch', 'like', 'rate')
-                    AND (i.rating IS NULL OR i.rating > {DISLIKED_RATING}) AND {_NOT_TAKEN_BACK}
-                ORDER BY i.occurred_at, i.interaction_id LIMIT 1
-            ), false) AS is_hit
+            {IS_CLICKED} AS is_clicked, {IS_HIT} AS is_hit
         FROM shown
     ),
     units AS (
@@ -72,7 +63,7 @@ _WATCHES: Final = f"""
         SELECT user_id, item_id, watch_seconds::float8 AS seconds, occurred_at FROM interactions AS i
         WHERE interaction_id > (SELECT coalesce(max(interaction_id), 0) FROM interactions) - :newest
             AND occurred_at >= :since AND occurred_at < :until AND event = 'watch' AND watch_seconds > 0
-            AND {_NOT_TAKEN_BACK}
+            AND {NOT_TAKEN_BACK}
         ORDER BY random() LIMIT :rows
     ),
     judged AS (

@@ -21,7 +21,10 @@ from marquee.store.postgres import Database
 from marquee.store.repositories.experiments import Experiment
 
 __all__ = [
+    "IS_CLICKED",
+    "IS_HIT",
     "METRICS",
+    "NOT_TAKEN_BACK",
     "SLICES",
     "Health",
     "Logged",
@@ -46,6 +49,27 @@ METRICS: Final[dict[Metric, tuple[str, str]]] = {
 SLICES: Final[tuple[Slice, ...]] = ("all", "new", "history")
 HOURS: Final = 24
 """How long an answer may claim what its user does next."""
+
+NOT_TAKEN_BACK: Final = """NOT EXISTS (
+    SELECT FROM interactions AS u
+    WHERE u.revokes = i.event_key AND u.source = i.source AND u.user_id = i.user_id
+)"""
+"""SQL of whether an event `i` counts."""
+IS_CLICKED: Final = """EXISTS (
+    SELECT FROM interactions AS i
+    WHERE i.request_id = shown.request_id AND i.user_id = shown.user_id
+        AND i.event = 'click' AND i.item_id = ANY(shown.item_ids)
+)"""
+"""SQL of whether an item of an answer `shown` was clicked there."""
+IS_HIT: Final = f"""coalesce((
+    SELECT i.item_id = ANY(shown.item_ids) FROM interactions AS i
+    WHERE i.user_id = shown.user_id AND i.occurred_at >= shown.served_at
+        AND i.occurred_at <= least(shown.served_at + interval '{HOURS} hours', :until)
+        AND i.event IN ('watch', 'like', 'rate')
+        AND (i.rating IS NULL OR i.rating > {DISLIKED_RATING}) AND {NOT_TAKEN_BACK}
+    ORDER BY i.occurred_at, i.interaction_id LIMIT 1
+), false)"""
+"""SQL of whether what the user took next, by the moment `:until`, is of an answer `shown`."""
 
 _HEALTH: Final = text(
     """
@@ -85,24 +109,7 @@ _MEASURES: Final = text(
     ),
     judged AS (
         SELECT user_id, arm, served_at, viewed_at,
-            EXISTS (
-                SELECT FROM interactions AS i
-                WHERE i.request_id = shown.request_id AND i.user_id = shown.user_id
-                    AND i.event = 'click' AND i.item_id = ANY(shown.item_ids)
-            ) AS is_clicked,
-            coalesce((
-                SELECT i.item_id = ANY(shown.item_ids) FROM interactions AS i
-                WHERE i.user_id = shown.user_id
-                    AND i.occurred_at >= shown.served_at
-                    AND i.occurred_at <= least(shown.served_at + interval '{HOURS} hours', :until)
-                    AND i.event IN ('watch', 'like', 'rate')
-                    AND (i.rating IS NULL OR i.rating > {DISLIKED_RATING})
-                    AND NOT EXISTS (
-                        SELECT FROM interactions AS u
-                        WHERE u.revokes = i.event_key AND u.source = i.source AND u.user_id = i.user_id
-                    )
-                ORDER BY i.occurred_at, i.interaction_id LIMIT 1
-            ), false) AS is_hit
+            {IS_CLICKED} AS is_clicked, {IS_HIT} AS is_hit
         FROM shown
     ),
     visits AS (
@@ -133,10 +140,7 @@ _MEASURES: Final = text(
             FROM interactions AS i
             WHERE i.user_id = visits.user_id AND i.event = 'watch' AND i.watch_seconds > 0
                 AND i.occurred_at >= visits.first_served_at AND i.occurred_at <= :until
-                AND NOT EXISTS (
-                    SELECT FROM interactions AS u
-                    WHERE u.revokes = i.event_key AND u.source = i.source AND u.user_id = i.user_id
-                )
+                AND {NOT_TAKEN_BACK}
         ) AS watched
     )
     SELECT arm,

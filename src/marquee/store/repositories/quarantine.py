@@ -11,9 +11,10 @@ import orjson
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from marquee.store.repositories import erasures
 from marquee.store.tables import quarantine
 
-__all__ = ["QuarantinedRow", "Reason", "append", "counts", "reasons", "recent"]
+__all__ = ["QuarantinedRow", "Reason", "append", "reasons", "recent"]
 
 ROWS_PER_STATEMENT = 5_000
 
@@ -48,7 +49,7 @@ def append(
     run_id: UUID | None = None,
 ) -> int:
     """
-    Keep rejected rows.
+    Keep rejected rows, but for those of erased users.
 
     Args:
         rows: (reason, row as JSON-able values) pairs; one that is kept already is not kept twice.
@@ -56,8 +57,12 @@ def append(
     Returns:
         Rows that were new.
     """
+    rows = list(rows)
+    erased = erasures.erased_among(connection, {user for _, row in rows if (user := _user_of(row))})
     made: dict[bytes, dict[str, Any]] = {}
     for reason, row in rows:
+        if _user_of(row) in erased:
+            continue
         # PostgreSQL's jsonb cannot hold the character U+0000, which bad input may well contain.
         encoded = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS).replace(rb"\u0000", b"?")
         digest = hashlib.sha256(reason.encode() + b"\0" + encoded).digest()
@@ -77,12 +82,8 @@ def append(
     return new
 
 
-def counts(connection: Connection) -> dict[tuple[str, str], int]:
-    """Rows kept per (source, reason)."""
-    query = select(quarantine.c.source, quarantine.c.reason, func.count()).group_by(
-        quarantine.c.source, quarantine.c.reason
-    )
-    return {(source, reason): count for source, reason, count in connection.execute(query)}
+def _user_of(row: Mapping[str, Any]) -> str:
+    return str(row.get("user_id", ""))
 
 
 def reasons(connection: Connection) -> list[Reason]:

@@ -13,7 +13,7 @@ from marquee.store.bulk import copy_in
 from marquee.store.notify import notify
 from marquee.store.tables import recommendation_batches, recommendations
 
-__all__ = ["Batch", "UserRecommendations", "current_batch", "for_user", "newest_items", "now", "replace_all"]
+__all__ = ["Batch", "current_batch", "newest_items", "now", "replace_all"]
 
 SCANNED_USERS = 200
 """How many users' lists are looked through for distinct items."""
@@ -24,17 +24,6 @@ class Batch:
     """One batch of lists."""
 
     generation: int
-    bundle: str
-    generated_at: datetime
-
-
-@dataclass(frozen=True)
-class UserRecommendations:
-    """The precomputed list of one user, best first."""
-
-    user_id: int
-    item_ids: list[int]
-    scores: list[float]
     bundle: str
     generated_at: datetime
 
@@ -90,24 +79,6 @@ def current_batch(connection: Connection) -> Batch | None:
     query = select(table.c.generation, table.c.bundle, table.c.generated_at).where(table.c.is_current)
     row = connection.execute(query).one_or_none()
     return None if row is None else Batch(**row._mapping)
-
-
-def for_user(connection: Connection, user_id: int) -> UserRecommendations | None:
-    """The current list of a user, None where the batch has none."""
-    batches = recommendation_batches
-    query = (
-        select(
-            recommendations.c.user_id,
-            recommendations.c.item_ids,
-            recommendations.c.scores,
-            batches.c.bundle,
-            batches.c.generated_at,
-        )
-        .join(batches, batches.c.generation == recommendations.c.generation)
-        .where(batches.c.is_current, recommendations.c.user_id == user_id)
-    )
-    row = connection.execute(query).one_or_none()
-    return None if row is None else UserRecommendations(**row._mapping)
 
 
 def newest_items(connection: Connection, k: int) -> list[int]:

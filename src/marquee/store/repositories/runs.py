@@ -4,7 +4,7 @@ Pipeline runs: at most one unfinished run of each pipeline.
 A run may be a step of another, its parent: whatever ends the parent ends its unfinished steps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from marquee.store.tables import runs
 __all__ = [
     "Run",
     "create",
+    "ended",
     "fail",
     "finish",
     "get",
@@ -30,6 +31,7 @@ __all__ = [
     "start",
     "steps",
     "unfinished",
+    "waiting",
 ]
 
 UNFINISHED = ("queued", "running")
@@ -44,7 +46,7 @@ class Run:
         status: `queued`, `running`, `succeeded`, `failed` or `cancelled`.
         step: what it is doing, in words.
         progress: 0–1, None where unknown.
-        attempts: how often it was started; more than one after a crash.
+        attempts: how often it was started; more than one after a crash. Who has started it once more has it.
         parent_id, step_number: the run that this is a step of, and its place there; None of a whole run.
         idempotency_key: by which who asked for it finds it again.
     """
@@ -157,20 +159,26 @@ def start(connection: Connection, run_id: UUID) -> Run:
 
 
 def heartbeat(
-    connection: Connection, run_id: UUID, *, step: str | None = None, progress: float | None = None
+    connection: Connection,
+    run_id: UUID,
+    attempt: int,
+    *,
+    step: str | None = None,
+    progress: float | None = None,
 ) -> bool:
     """
     Say that a run is alive, and how far it is.
 
     Args:
+        attempt: which start of the run says so.
         step, progress: None leaves the former value.
 
     Returns:
-        Whether the run is still to go on (False: it was cancelled or finished by someone else).
+        Whether the run is still to go on (False: it was cancelled, or another process has started it since).
     """
     result = connection.execute(
         update(runs)
-        .where(runs.c.run_id == run_id, runs.c.status == "running")
+        .where(runs.c.run_id == run_id, runs.c.status == "running", runs.c.attempts == attempt)
         .values(
             heartbeat_at=func.clock_timestamp(),
             step=func.coalesce(step, runs.c.step),
@@ -248,11 +256,25 @@ def unfinished(connection: Connection, pipeline: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
+def waiting(connection: Connection) -> list[Run]:
+    """Queued runs that are no steps of others, oldest first."""
+    query = (
+        select(runs).where(runs.c.status == "queued", runs.c.parent_id.is_(None)).order_by(runs.c.created_at)
+    )
+    return [Run(**row._mapping) for row in connection.execute(query)]
+
+
 def stale(connection: Connection, *, silent_seconds: float) -> list[Run]:
     """Running runs without a sign of life for longer than that, oldest first."""
     silent = func.clock_timestamp() - runs.c.heartbeat_at > timedelta(seconds=silent_seconds)
     query = select(runs).where(runs.c.status == "running", silent).order_by(runs.c.created_at)
     return [Run(**row._mapping) for row in connection.execute(query)]
+
+
+def ended(connection: Connection, run_ids: Collection[UUID]) -> set[UUID]:
+    """Those of some runs that will not change any more; one that is not known here may be another's."""
+    query = select(runs.c.run_id).where(runs.c.run_id.in_(run_ids), runs.c.status.not_in(UNFINISHED))
+    return set(connection.scalars(query))
 
 
 def _only(connection: Connection, query: Select[Any], run_id: UUID) -> Run:

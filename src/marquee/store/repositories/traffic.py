@@ -126,6 +126,8 @@ def sampled(connection: Connection, since: datetime, max_bytes: int) -> tuple[fl
     Args:
         since: older partitions are not looked at.
     """
+    # Asking for the partitions locks them and not the table; whoever makes one locks the table first.
+    connection.execute(text("LOCK TABLE ONLY impressions IN ACCESS SHARE MODE"))
     size = connection.scalar(_SIZE, {"since": since})
     share = min(1.0, max_bytes / max(int(size or 0), 1))
     return share, "" if share == 1 else f" TABLESAMPLE SYSTEM ({100 * share:.6f})"

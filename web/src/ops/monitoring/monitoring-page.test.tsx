@@ -1,4 +1,4 @@
-import { screen, within } from "@testing-library/react";
+import { screen, waitFor, within } from "@testing-library/react";
 import { expect, test, vi } from "vitest";
 import { answering, renderSite } from "../../test/render";
 import "../locales";
@@ -104,6 +104,6 @@ test("the overview names the worst of what is open, and nothing where nothing is
   unmount();
   vi.stubGlobal("fetch", answering({ "GET /v1/alerts": alerts() }).fetcher);
   const { container, queryClient } = await renderSite(<OpenAlerts />);
-  await vi.waitFor(() => expect(queryClient.isFetching()).toBe(0));
+  await waitFor(() => expect(queryClient.isFetching()).toBe(0));
   expect(container).toBeEmptyDOMElement();
 });

@@ -1,4 +1,4 @@
-import { screen, within } from "@testing-library/react";
+import { screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { expect, test, vi } from "vitest";
 import { answering, problem, renderSite } from "../../test/render";
@@ -45,7 +45,7 @@ test("a run is cancelled only after it was confirmed", async () => {
   expect(dialog.getByText("Cancel “Whole pipeline”?")).toBeInTheDocument();
   expect(requests).toEqual([]);
   await userEvent.click(dialog.getByRole("button", { name: "Cancel the run" }));
-  await vi.waitFor(() => expect(screen.queryByText("Cancel “Whole pipeline”?")).not.toBeInTheDocument());
+  await waitFor(() => expect(screen.queryByText("Cancel “Whole pipeline”?")).not.toBeInTheDocument());
   expect(requests.map(({ method, path }) => `${method} ${path}`)).toEqual(["POST /v1/runs/7e57/cancel"]);
 });
 

@@ -21,7 +21,7 @@ export function isAction(event: string): event is Action {
   return ACTIONS.includes(event);
 }
 
-const KNOWN = ["watch", "rate", "like", "dislike", "hide", "click", "view"] as const;
+const KNOWN = ["watch", "rate", "like", "hide", "click"] as const;
 
 function isKnown(event: string): event is (typeof KNOWN)[number] {
   return KNOWN.some((known) => known === event);

@@ -4,6 +4,7 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
+runs_from = "0003"
 branch_labels = None
 depends_on = None
 

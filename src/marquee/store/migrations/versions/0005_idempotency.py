@@ -4,6 +4,7 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
+runs_from = "0003"
 branch_labels = None
 depends_on = None
 
