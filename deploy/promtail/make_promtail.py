@@ -45,7 +45,11 @@ scrape_configs:
 TAIL: Final = """
   - job_name: files
     static_configs:
-      - labels: {service: marquee, __path__: "${MARQUEE_LOG_FILES:-/var/log/marquee/*.log}"}
+      - labels:
+          service: marquee
+          __path__: "${MARQUEE_LOG_FILES:-/var/log/marquee/*.log}"
+          __path_exclude__: /var/log/marquee/proxy*.log
+      - labels: {service: proxy, __path__: /var/log/marquee/proxy.log}
     pipeline_stages: *stages
 """
 

@@ -44,12 +44,14 @@ def alerts() -> dict[tuple[str, str], dict[str, Any]]:
     return {(rule["alert"], rule["labels"]["severity"]): rule for rule in found if "alert" in rule}
 
 
+@pytest.mark.integration
 def test_amtool_accepts_the_configuration_without_any_secret(amtool: Run) -> None:
     assert not (CONFIG.parent / "secrets").exists()
     said = amtool("check-config", CONFIG)
     assert "1 templates" in said
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("labels", "receiver"),
     [
@@ -65,6 +67,7 @@ def test_alert_goes_to_the_receiver_of_its_severity(amtool: Run, labels: list[st
     amtool("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receiver}", *labels)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "severity"), alerts(), ids="-".join)
 def test_each_alert_of_the_rules_is_routed(amtool: Run, name: str, severity: str) -> None:
     receiver = {"critical": "errors", "warning": "warnings"}[severity]

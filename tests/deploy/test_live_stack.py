@@ -33,6 +33,7 @@ import pytest
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from free_ports import free_port
 
 from marquee.config import Settings
 from marquee.jobs import Queue
@@ -43,10 +44,10 @@ from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import deployments, interactions, items, runs
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 REPOSITORY = Path(__file__).parents[2]
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 400
 RUNBOOKS = "https://example.org/runbooks"
 PASSWORD = "not-in-any-file-of-the-repository"
 PROGRAMS = (
@@ -136,7 +137,7 @@ def stack(
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {database} TEMPLATE template_marquee STRATEGY file_copy")
     names = ("api", "slow_api", "worker", "slack", "smtp", "prometheus", "alertmanager", "node", "postgres")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = {name: free_port() for name in names}
     inbox, key = Inbox(), secrets.token_urlsafe(32)
     with contextlib.ExitStack() as running:
         running.enter_context(slack_server(ports["slack"], inbox))
@@ -258,7 +259,7 @@ def test_every_expression_is_accepted_and_every_selector_returns_series(stack: S
     refused, wanted = [], {}
     for expression, where in expressions.items():
         answer = httpx.get(
-            f"{stack.prometheus}/api/v1/query", params={"query": expression}, trust_env=False
+            f"{stack.prometheus}/api/v1/query", params={"query": expression}, trust_env=False, timeout=60
         ).json()
         if answer["status"] != "success":
             refused.append((where, expression, answer))
@@ -316,7 +317,7 @@ def provoke(stack: Stack) -> None:
 
         def client(url: str, headers: dict[str, str]) -> httpx.Client:
             return opened.enter_context(
-                httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+                httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
             )
 
         api, slow = client(stack.api, headers), client(stack.slow_api, headers)
@@ -360,7 +361,7 @@ def provoke(stack: Stack) -> None:
 def refuse_events(stack: Stack, count: int) -> None:
     headers = {"Authorization": f"Bearer {stack.key}"}
     event = {"user_id": 1, "item_id": 1, "event": "like", "event_key": "lost"}
-    with httpx.Client(base_url=stack.api, headers=headers, timeout=30, trust_env=False) as api:
+    with httpx.Client(base_url=stack.api, headers=headers, timeout=60, trust_env=False) as api:
         until(lambda: api.post("/v1/events", json={"events": [event]}).status_code == 503)
         for _ in range(count):
             api.post("/v1/events", json={"events": [event]})
@@ -569,21 +570,13 @@ def has_series(stack: Stack, selector: str) -> bool:
 
 
 def get(url: str, **parameters: str) -> Any:
-    return httpx.get(url, params=parameters, timeout=30, trust_env=False).raise_for_status().json()
+    return httpx.get(url, params=parameters, timeout=60, trust_env=False).raise_for_status().json()
 
 
 def get_or_none(url: str, name: str) -> Any:
     with contextlib.suppress(httpx.HTTPError):
         return get(url)[name]
     return None
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def without_tls(url: str) -> str:

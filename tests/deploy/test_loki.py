@@ -122,7 +122,8 @@ def test_agents_are_bounded_read_only_and_on_loopback_unless_told() -> None:
         assert {"mem_limit", "cpus", "pids_limit"} <= set(service), name
         assert service["logging"]["options"]["max-size"], name
         assert re.fullmatch(r"\$\{[A-Z_]+_IMAGE:-[^@]+:v[\d.]+\}", service["image"]), name
-        assert "${MARQUEE_AGENT_ADDRESS:-127.0.0.1}" in json.dumps([service["command"], service.get("ports")])
+        told = json.dumps([service["command"], service.get("ports")])
+        assert "${MARQUEE_AGENT_ADDRESS:-${MARQUEE_PRIVATE_ADDRESS:-127.0.0.1}}" in told
         for mount in service["volumes"]:
             source, _, options = mount.partition(":")
             assert source == "alloy" or ":ro" in options, (name, mount)

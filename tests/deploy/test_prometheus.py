@@ -54,12 +54,14 @@ def promtool(missing: Callable[[str], None]) -> Run:
     return run
 
 
+@pytest.mark.integration
 def test_promtool_accepts_configuration_and_rules(promtool: Run) -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
     promtool("check", "rules", *RULES)
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(promtool: Run, cases: Path) -> None:
     promtool("test", "rules", cases)
@@ -90,7 +92,7 @@ def test_alert_says_how_grave_it_is_what_it_means_and_what_to_do(rule: dict[str,
 
 def test_summary_tells_the_value_wherever_there_is_more_to_tell_than_yes_or_no() -> None:
     silent = {rule["alert"] for rule in ALERTS if "$value" not in rule["annotations"]["summary"]}
-    assert silent == {"MarqueeNoChampion", "MarqueeDrift", "HostDown", "TargetDown"}
+    assert silent == {"MarqueeNoChampion", "MarqueeDrift", "HostDown", "SiteDown", "TargetDown"}
 
 
 def test_runbooks_are_where_alerts_link_to() -> None:
