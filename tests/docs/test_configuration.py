@@ -42,6 +42,11 @@ WRITTEN = {
     "MARQUEE_SITE__ALERTMANAGER_URL": "http://localhost:9093",
 }
 """Values for what is not just any text or number."""
+OF_SECRETS = {
+    "MARQUEE_DATABASE__PASSWORD_FILE": "MARQUEE_DATABASE__URL",
+    "MARQUEE_TMDB__BEARER_TOKEN_FILE": "MARQUEE_TMDB__BEARER_TOKEN",
+}
+"""Files that are read into another setting; tests/config has what they do to it."""
 
 
 def fields(model: type[BaseModel], prefix: str = "MARQUEE_") -> Iterator[tuple[str, FieldInfo]]:
@@ -119,10 +124,14 @@ def test_variable_is_described_and_changes_its_setting_only(
     assert field.description
     assert field.description.endswith(".")
     monkeypatch.chdir(tmp_path)  # no .env of the person who runs the tests
-    before = flat(load_settings())
     value = other_value(variable, field)
+    if variable in OF_SECRETS:
+        value = str(tmp_path / "secret")
+        Path(value).write_text("word")
+        monkeypatch.setenv("MARQUEE_DATABASE__URL", "postgresql://user@host/name")
+    before = flat(load_settings())
     monkeypatch.setenv(variable, value)
     after = flat(load_settings())
     changed = {name for name in after if after[name] != before[name]}
-    assert changed == {variable}
+    assert changed == {variable, OF_SECRETS.get(variable, variable)}
     assert after[variable] in (value, f"{value}.0")

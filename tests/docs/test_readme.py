@@ -15,6 +15,7 @@ from marquee.cli import app
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")]
 SHELL = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+COMMENT = re.compile(r"(?:^|\s)# .*$", re.MULTILINE)  # its apostrophes quote nothing
 QUOTED = re.compile(r"'[^']*\n[^']*'")  # a body over several lines
 INLINE = re.compile(r"`((?:\.venv/bin/)?marquee [^`…]+)`")
 EXAMPLES = [page for page in PAGES if ">>>" in page.read_text("utf-8")]
@@ -26,7 +27,7 @@ def commands() -> list[tuple[str, ...]]:
     for page in PAGES:
         text = page.read_text("utf-8")
         blocks = [block.replace("\\\n", " ") for block in SHELL.findall(text)]
-        lines = [line for block in blocks for line in QUOTED.sub("''", block).splitlines()]
+        lines = [line for block in blocks for line in QUOTED.sub("''", COMMENT.sub("", block)).splitlines()]
         for line in [*lines, *INLINE.findall(text)]:
             words = shlex.split(re.sub(r"[\[\]]", "", line), comments=True)  # [--option] in a synopsis
             while words and re.fullmatch(r"\w+=.*", words[0]):  # VARIABLE=value command
