@@ -30,6 +30,11 @@ NPM    := cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm
 TESTS  ?= tests
 # More than the two processors of CI: a third of its time a test waits for a server.
 WORKERS ?= 3
+# Real servers on a busy machine: up to three failures are tried once more with nothing beside them, at the
+# end and by name, and stand if they fail again. More than that is no matter of chance.
+FAILED := .pytest_cache/v/cache/lastfailed
+once_more = { test $$? = 1 && test "$$(grep -c '": true' $(FAILED))" -le 3 && echo "== Once more, alone:" && cat $(FAILED) && \
+	  $(BIN)/pytest -v --last-failed --last-failed-no-failures none $(1); }
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-torch setup-peers setup-serving-peers setup-swift setup-airflow setup-feast setup-lint up airflow observe web web-dev client check test test-unit test-integration test-browser test-docker soak lint lint-delivery check-locks audit wheel sbom format bench bench-web tables docs dashboards screenshots lock clean
@@ -150,7 +155,8 @@ check: lint test-unit ## lint, types and the tests that need no database or serv
 
 test: lint web $(CHECKS) ## everything: lint, types and all tests, but those of containers
 	$(NPM) test
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not docker" $(TESTS)
+	@rm -f $(FAILED)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not docker" $(TESTS) || $(call once_more,-m "not docker" $(TESTS))
 
 test-unit: setup setup-lint $(MODULES) $(CHECKS) ## the tests that need no database or server
 	$(NPM) test
@@ -163,7 +169,8 @@ test-browser: setup web ## the tests of the site in Chromium
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "browser and not realdata and not docker" $(TESTS)
 
 test-docker: setup web setup-lint ## build the images and run the stack in a Docker engine of its own; needs root, Docker, debootstrap
-	$(BIN)/pytest -m docker --timeout=1800 $(TESTS)/docker
+	@rm -f $(FAILED)
+	$(BIN)/pytest -m docker --timeout=1800 $(TESTS)/docker || $(call once_more,-m docker --timeout=1800 $(TESTS)/docker)
 
 soak: setup ## the long form of the tests of durability, swaps, overload, experiments and the contract of the API
 	MARQUEE_SOAK=1 $(BIN)/pytest -m soak --timeout=3600 $(TESTS)
