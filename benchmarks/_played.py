@@ -216,7 +216,7 @@ class PlayedAudience:
         with self.database.begin() as connection:
             last = connection.execute(text("SELECT max(interaction_id) FROM interactions")).scalar_one() or 0
         began = datetime.now(UTC)
-        async with self._serving() as client:
+        async with serving(self.settings) as client:
             world = await fetch_world(client, self.audience)
             report = await play(client, world, config, drift)
         if report.errors or report.answers.total() != len(moments):
@@ -261,21 +261,23 @@ class PlayedAudience:
         known = dict(zip(facts["item_id"].to_pylist(), facts["popularity"].to_pylist(), strict=True))
         return np.array([known.get(item_id) or np.nan for item_id in catalog.item_ids], dtype=np.float32)
 
-    @contextlib.asynccontextmanager
-    async def _serving(self) -> AsyncIterator[httpx.AsyncClient]:
-        config = uvicorn.Config(create_app(self.settings), host="127.0.0.1", port=0, log_config=None)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
-        async with asyncio.timeout(60):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            await task  # whatever was still to be written is written then
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application, which is on a port of its own."""
+    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_config=None)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    async with asyncio.timeout(60):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await task  # whatever was still to be written is written then
 
 
 def midnight() -> datetime:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +21,7 @@ import pytest
 import structlog
 from free_ports import free_port
 from real_parts import Collector, Swift, Wire
+from waiting import until
 
 from marquee.config import LogSettings, Settings
 from marquee.store.embedded import EmbeddedServer
@@ -336,11 +336,11 @@ def run_caddy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Abstrac
             )
             stack.callback(process.wait)
             stack.callback(process.terminate)
-            deadline = time.monotonic() + 60
-            while not (_answers(made.health) and (not is_edge or _answers(f"{made.url}/mlflow"))):
-                assert process.poll() is None, made.log.read_text()
-                assert time.monotonic() < deadline, made.log.read_text()
-                time.sleep(0.02)
+            until(
+                lambda: _answers(made.health) and (not is_edge or _answers(f"{made.url}/mlflow")),
+                made.log.read_text,
+                process,
+            )
             yield made
 
     return run

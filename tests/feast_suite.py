@@ -22,6 +22,7 @@ import pytest
 from free_ports import free_port
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner
+from waiting import until
 
 from marquee import feast_store
 from marquee.cli import app
@@ -292,16 +293,16 @@ def redis_url(tmp_path: Path, missing: Callable[[str], None]) -> Iterator[str]:
     ]
     with subprocess.Popen([str(found), *map(str, options)], stdout=subprocess.DEVNULL) as server:
         try:
-            deadline = time.monotonic() + 30
-            while True:
-                with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                assert server.poll() is None, "redis-server ended"
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until(lambda: is_listening(port), process=server)
             yield f"redis://:s3cret-pass@127.0.0.1:{port}/0"
         finally:
             server.terminate()
+
+
+def is_listening(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @pytest.mark.integration

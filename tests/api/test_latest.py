@@ -1,10 +1,10 @@
 import asyncio
-import time
 
 import numpy as np
 import psycopg
 import pytest
 from sqlalchemy import insert
+from waiting import eventually
 
 from marquee.data import RankedItems
 from marquee.store import tables
@@ -12,7 +12,6 @@ from marquee.store.repositories import items, recommendations
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_SECONDS = 30
 FIRST_ID = 27205
 VIEWING = {"user_id": 1, "content_id": FIRST_ID, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
 
@@ -26,13 +25,6 @@ async def latest(client, k=10):
 async def predict(client, **changes):
     answer = (await client.post("/predict", json={**VIEWING, **changes})).json()
     return [film["content_id"] for film in answer["recommendations"]]
-
-
-async def eventually(condition):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        await asyncio.sleep(0.005)
 
 
 def store(database, *item_ids):

@@ -1,19 +1,16 @@
 """A virtual audience visits the real application over HTTP; what it does shows in experiments."""
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
 from dataclasses import replace
 
-import httpx
 import numpy as np
 import pytest
-import uvicorn
 from sqlalchemy import text
 
-from marquee.api.app import create_app
+from _played import serving
 from marquee.config import CanarySettings
 from marquee.models.base import ModelState
 from marquee.models.ease import Ease
@@ -61,24 +58,6 @@ def history(database, past, catalogue):
         interactions.load_interactions(
             connection, rows.append_column("event_key", [keys]), source="audience", kind="virtual"
         )
-
-
-@contextlib.asynccontextmanager
-async def serving(settings):
-    """The application on a port of its own: `async with serving(settings) as client`."""
-    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_config=None)
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    async with asyncio.timeout(60):
-        while not server.started:
-            await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        await task
 
 
 async def visited(settings, database, experiment, config=VISITS):

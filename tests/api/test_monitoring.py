@@ -4,12 +4,12 @@ import asyncio
 import shutil
 import socket
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from free_ports import free_port
+from waiting import until
 
 from marquee.api import monitoring as routes
 from marquee.api.alertmanager import open_alerts
@@ -166,7 +166,7 @@ def alertmanager(tmp_path_factory, missing):
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: is_ready(url), folder / "log")
+        until(lambda: is_ready(url), (folder / "log").read_text, process)
         yield url
     finally:
         process.terminate()
@@ -178,13 +178,6 @@ def is_ready(url):
         return httpx.get(f"{url}/-/ready", trust_env=False).is_success
     except httpx.HTTPError:
         return False
-
-
-def until(holds, log):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
 
 
 def post(url, *alerts):

@@ -1,13 +1,12 @@
 """The recommendations over HTTP: plain requests on the hot road, the others on the framework's."""
 
-import asyncio
-import time
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 from stored_events import append_events
+from waiting import eventually
 
 from marquee.data import Event
 from marquee.models.ease import Ease, EaseConfig
@@ -17,15 +16,7 @@ from marquee.store.repositories.interactions import NewEvent
 pytestmark = pytest.mark.integration
 
 FIRST_ID, N_ITEMS = 27205, 60
-DEADLINE_SECONDS = 30
 PATIENT = {"deadline_ms": 5_000}
-
-
-async def eventually(condition):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from free_ports import free_port
+from waiting import until
 
 from marquee.api.server import serve
 from marquee.config import Settings
@@ -69,16 +69,8 @@ def process(deployed, start):
 @pytest.fixture
 def api(process, port):
     """A client, once the API answers."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS) as client:
-        while True:
-            try:
-                if client.get("/health").json()["status"] == "ok":
-                    break
-            except httpx.TransportError:
-                assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server did not become ready"
-            time.sleep(0.02)
+        until(lambda: (said := answer(client, "/health")) and said.json()["status"] == "ok", process=process)
         yield client
 
 
@@ -91,9 +83,7 @@ def test_health_answers_while_a_run_is_waited_for_and_sigterm_ends_the_wait(api,
 
     waiting = threading.Thread(target=train)
     waiting.start()
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not api.get("/v1/runs").json()["runs"]:
-        assert time.monotonic() < deadline
+    until(lambda: api.get("/v1/runs").json()["runs"])
     for _ in range(20):
         assert api.get("/health").json()["status"] == "ok"
     assert not answers
@@ -128,7 +118,7 @@ def test_foreign_address_is_named(settings, port):
 def test_unreachable_database_at_the_start_is_named_by_an_api_that_runs(start, port, tmp_path):
     process = start(MARQUEE_DATABASE__URL=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS) as client:
-        health = eventually(lambda: answer(client, "/health"), process)
+        health = until(lambda: answer(client, "/health"), process=process)
         assert "database" in health.json()["lacks"]
         assert client.get("/readyz").status_code == 503
         assert client.post("/run/train").status_code == 401  # whether there is a key cannot be read
@@ -155,7 +145,7 @@ def test_operator_key_file_opens_the_port_to_other_machines(deployed, start, por
         MARQUEE_HOST="0.0.0.0", MARQUEE_OPERATOR_KEY_FILE=str(file), MARQUEE_API__OPS_PORT=ops_port
     )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS) as client:
-        eventually(lambda: answer(client, "/health"), process)
+        until(lambda: answer(client, "/health"), process=process)
         assert client.post("/v1/keys").status_code == 401
         assert client.get("/v1/keys", headers={"authorization": f"Bearer {key}"}).status_code == 404
         for path in ("/livez", "/readyz", "/metrics"):
@@ -187,9 +177,9 @@ def test_two_processes_share_a_port_and_their_metrics_and_one_that_dies_is_repla
         lines = httpx.get(f"{base}/metrics", timeout=DEADLINE_SECONDS).text.splitlines()
         return next((float(line.removeprefix(name)) for line in lines if line.startswith(name)), 0)
 
-    eventually(lambda: len(pids()) == 2, parent)
+    until(lambda: len(pids()) == 2, process=parent)
     asked(40)
-    eventually(lambda: counted() == 40, parent)
+    until(lambda: counted() == 40, process=parent)
     first, second = pids()
     folder = next((tmp_path / "home" / "metrics").iterdir())
     assert {int(file.stem.rpartition("_")[2]) for file in folder.glob("counter_*.db")} == {first, second}
@@ -199,9 +189,9 @@ def test_two_processes_share_a_port_and_their_metrics_and_one_that_dies_is_repla
     assert "marquee_database_up 1.0" in told
     assert "marquee_runs_waiting" not in told
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: len(pids()) == 3, parent)
+    until(lambda: len(pids()) == 3, process=parent)
     asked(10)
-    eventually(lambda: counted() == 50, parent)
+    until(lambda: counted() == 50, process=parent)
     assert not list(folder.glob(f"gauge_live*_{first}.db"))
     assert f'pid="{first}"' not in httpx.get(f"{base}/metrics", timeout=DEADLINE_SECONDS).text
     parent.send_signal(signal.SIGTERM)
@@ -213,12 +203,12 @@ def test_two_processes_share_a_port_and_their_metrics_and_one_that_dies_is_repla
 def test_processes_do_not_outlive_their_parent(deployed, start, tmp_path):
     parent = start(MARQUEE_API__PROCESSES="2")
     log = tmp_path / "log"
-    eventually(lambda: log.read_text().count('"api.ready"') == 2, parent)
+    until(lambda: log.read_text().count('"api.ready"') == 2, process=parent)
     lines = map(json.loads, log.read_text().splitlines())
     pids = [line["pid"] for line in lines if line["event"] == "api.ready"]
     parent.kill()
     parent.wait()
-    eventually(lambda: not any(is_running(pid) for pid in pids))
+    until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_what_keeps_a_process_from_starting_is_told_by_the_parent(settings, port, tmp_path):
@@ -249,16 +239,6 @@ def answer(client, path):
         return client.get(path)
     except httpx.TransportError:
         return None
-
-
-def eventually(condition, process=None):
-    """What a condition gives, once that is true."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (found := condition()):
-        assert process is None or process.poll() is None, "the server ended"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def is_running(pid):

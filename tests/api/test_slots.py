@@ -8,24 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 from sqlalchemy import text
+from waiting import eventually
 
 from marquee.api import slots
 from marquee.api.slots import read_followed
 from marquee.config import Settings
+from marquee.store import manifests
 from marquee.store.repositories import deployments, experiments
 from marquee.store.repositories.experiments import Arm
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_SECONDS = 30
 VIEWING = {"user_id": 1, "content_id": 27205, "watch_seconds": 5400, "rating": 8.5, "popularity": 20.0}
-
-
-async def eventually(condition):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        await asyncio.sleep(0.02)
 
 
 async def health(client):
@@ -71,6 +65,26 @@ async def test_rollback_to_the_former_bundle_brings_its_answers_back(
     deploy(trained.mlp, "predictor")
     await services.probe()
     assert (await prediction(client)).json() == before
+
+
+async def test_bundle_that_was_not_used_for_long_goes_when_another_is_deployed(
+    deployed, deploy, client, services, trained
+):
+    cache = services.settings.paths.bundles
+    others = deploy(trained.other_mlp, "predictor", "champion")
+    await services.probe()
+    folders = {ref.key: cache / manifests.sha256_in(ref.key) for ref in (deployed, others)}
+    past = time.time() - 91 * 86_400
+    for folder in folders.values():
+        os.utime(folder, (past, past))
+    deploy(trained.popularity, "champion")
+    await services.probe()
+    assert not folders[deployed.key].exists()
+    assert folders[others.key].is_dir()
+    deploy(trained.mlp, "predictor")
+    await services.probe()
+    assert (await health(client))["predictor"] == f"mlp/{deployed.version}"
+    assert folders[deployed.key].is_dir()
 
 
 async def test_what_an_earlier_probe_has_read_is_not_followed_after_a_later_one(

@@ -314,6 +314,16 @@ async def test_backup_that_keeps_partitions_from_being_made_holds_nobody_up(
     assert rows(database, "SELECT count(*) FROM impressions") == [(2,)]
 
 
+async def test_busy_process_that_makes_partitions_holds_nobody_up(journal, database_url):
+    journal.impression(impression())
+    making = asyncio.create_task(journal.flush())
+    with psycopg.connect(database_url, autocommit=True, options="-c lock_timeout=20s") as reading:
+        while not making.done():
+            await asyncio.sleep(0)
+            reading.execute("SELECT count(*) FROM impressions")  # nothing else happens here meanwhile
+    await making
+
+
 async def test_journal_keeps_rows_while_the_database_is_away(database, database_url, journal):
     journal.impression(impression())
     await journal.flush()

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 SITE = REPOSITORY / "src" / "marquee" / "api" / "site_files" / "index.html"
@@ -306,17 +306,6 @@ def axe(missing: Callable[[str], None]) -> Callable[[Page], None]:
         ] == []
 
     return check
-
-
-def until(
-    holds: Callable[[], bool], explain: Callable[[], str], process: "subprocess.Popen[bytes] | None" = None
-) -> None:
-    """Wait for something, or for the end of the process that was to bring it."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert process is None or process.poll() is None, explain()
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,7 @@ from typer.testing import CliRunner
 from marquee.cli import app
 from marquee.cli.output import errors_as_lines
 from marquee.config import Settings
-from marquee.ingest.sample import ingest_sample
 from marquee.store.embedded import EmbeddedServer
-from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 
 
@@ -20,15 +18,6 @@ def run(*arguments: str, code: int = 0) -> str:
     ended = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     assert ended.exit_code == code, ended.output
     return ended.stdout
-
-
-@pytest.fixture
-def home(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home with a catalogue."""
-    ingest_sample(database, ObjectStore.of(settings), limit=20)
-    monkeypatch.setenv("MARQUEE_HOME", str(settings.home))
-    monkeypatch.setenv("MARQUEE_DATABASE__URL", database.url)
-    return settings
 
 
 def test_backup_is_listed_verified_and_restored(

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from uuid import UUID
 import httpx
 import pytest
 from free_ports import free_port
+from waiting import until
 
 pytestmark = [pytest.mark.integration]
 
@@ -167,11 +167,7 @@ def test_mlflow_opens_with_at_most_two_processes(home: Path) -> None:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 240
-        while not _answers(f"http://127.0.0.1:{port}/"):
-            assert started.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: _answers(f"http://127.0.0.1:{port}/"), process=started)
         assert len(_processes_of_session(started.pid)) <= 2
     finally:
         os.killpg(started.pid, signal.SIGKILL)

@@ -8,9 +8,6 @@ from typer.testing import CliRunner
 
 from marquee.cli import app
 from marquee.config import Settings
-from marquee.ingest.sample import ingest_sample
-from marquee.store.objects import ObjectStore
-from marquee.store.postgres import Database
 
 NOW = "2026-11-02T00:00:00+00:00"
 
@@ -19,15 +16,6 @@ def run(*arguments: str, code: int = 0) -> str:
     ended = CliRunner().invoke(app, ["monitor", *arguments], catch_exceptions=False)
     assert ended.exit_code == code, ended.output
     return ended.stdout
-
-
-@pytest.fixture
-def home(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home with a catalogue."""
-    ingest_sample(database, ObjectStore.of(settings), limit=20)
-    monkeypatch.setenv("MARQUEE_HOME", str(settings.home))
-    monkeypatch.setenv("MARQUEE_DATABASE__URL", database.url)
-    return settings
 
 
 def test_look_is_printed_for_people_and_for_programs(home: Settings) -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from free_ports import free_port
 from typer.testing import CliRunner
+from waiting import until
 
 from marquee.cli import app
 from marquee.config import Settings
@@ -76,8 +76,7 @@ class Command:
         return self.output.read_text("utf-8", errors="replace")
 
     def until_greeted(self) -> str:
-        until(lambda: GREETING in self.said() or self.process.poll() is not None, self.said)
-        assert self.process.poll() is None, self.said()
+        until(lambda: GREETING in self.said(), self.said, self.process)
         return self.said()
 
     def stop(self, number: int = signal.SIGINT) -> int:
@@ -100,13 +99,6 @@ def marquee(environment: dict[str, str], *arguments: str) -> subprocess.Complete
         [sys.executable, "-m", "marquee.cli", *arguments],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-
-
-def until(condition: Callable[[], bool], explain: Callable[[], str]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.05)
 
 
 def processes_of(environment: dict[str, str]) -> list[str]:

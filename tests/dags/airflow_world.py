@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,17 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # for the programs that use this
 
+import waiting
 from free_ports import free_port
 
 START = Path(__file__).parents[2] / "deploy/airflow/run_airflow.py"
 DAG = "marquee_pipeline"
 STEPS = ("check_api_health", "prepare_data", "train", "gate_and_promote", "batch_inference", "backup")
-DEADLINE_SECONDS = 900
 TIMEOUT_SCALE = "0.008"
 """Half an hour is 14 seconds. What takes longer on a busy machine is joined by the retry."""
 
-
-def until(holds: Callable[[], bool], explain: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.2)
+until = partial(waiting.until, seconds=900, every=0.2)
+"""Of Airflow, whose processes start one after the other."""
 
 
 def processes() -> dict[Path, tuple[str, str, str]]:
@@ -175,10 +172,10 @@ class World:
             MARQUEE_AIRFLOW_TIMEOUT_SCALE=TIMEOUT_SCALE,
         )
         until(
-            lambda: "Ctrl-C" in self.said("airflow") or self.processes["airflow"].poll() is not None,
+            lambda: "Ctrl-C" in self.said("airflow"),
             lambda: self.said("airflow"),
+            self.processes["airflow"],
         )
-        assert self.processes["airflow"].poll() is None, self.said("airflow")
         begun = str(self.processes["airflow"].pid)
         # By their sessions: what renames itself for `ps`, as Airflow does, overwrites its environment.
         self.airflow_sessions = {session for _, parent, session in processes().values() if parent == begun}

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +33,33 @@ from neighbours import PAGE, Api, Tool, client_of, upstreams
 
 RunCaddy = Callable[..., AbstractContextManager[Any]]
 RunApi = Callable[..., AbstractContextManager[Api]]
+RunTool = Callable[..., str]
 REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def promtool(missing: Callable[[str], None]) -> RunTool:
+    """Of Prometheus."""
+    return _tool("promtool", missing)
+
+
+@pytest.fixture(scope="session")
+def amtool(missing: Callable[[str], None]) -> RunTool:
+    """Of Alertmanager."""
+    return _tool("amtool", missing)
+
+
+def _tool(name: str, missing: Callable[[str], None]) -> RunTool:
+    """Runs it: what it says, or a failure with that."""
+    if shutil.which(name) is None:
+        missing(name)
+
+    def run(*arguments: str | Path) -> str:
+        done = subprocess.run([name, *map(str, arguments)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

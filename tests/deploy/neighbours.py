@@ -8,8 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from free_ports import free_port
+from waiting import until
 
 DEADLINE_SECONDS = 180
 PROXY = Path(__file__).parents[2] / "deploy" / "proxy"
@@ -71,7 +71,11 @@ class Api:
 
     def wait(self) -> None:
         """Until it answers."""
-        until(lambda: _answers(f"http://127.0.0.1:{self.port}/readyz"), lambda: self.log.read_text()[-3000:])
+        until(
+            lambda: _answers(f"http://127.0.0.1:{self.port}/readyz"),
+            lambda: self.log.read_text()[-3000:],
+            self._process,
+        )
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -131,14 +135,6 @@ def connected(edge: Any, context: ssl.SSLContext | None = None) -> Iterator[ssl.
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         yield connection
-
-
-def until(holds: Callable[[], object], explain: Callable[[], str] = str) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.02)
 
 
 def _answers(url: str) -> bool:

@@ -1,8 +1,6 @@
 """Alertmanager's files as its own tool sees them: who is told of what, and of what nobody is."""
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,20 +13,6 @@ CONFIG = REPOSITORY / "deploy/alertmanager/alertmanager.yml"
 RULES = sorted((REPOSITORY / "deploy/prometheus/rules").glob("*.yml"))
 
 Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def amtool(missing: Callable[[str], None]) -> Run:
-    """Run it: what it says, or a failure with that."""
-    if shutil.which("amtool") is None:
-        missing("amtool")
-
-    def run(*arguments: str | Path) -> str:
-        done = subprocess.run(["amtool", *map(str, arguments)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client import REGISTRY
+from waiting import until
 
 from marquee.telemetry import metrics  # noqa: F401  # registers them
 
@@ -246,17 +246,20 @@ def test_grafana_shows_what_is_provisioned(not_run: Callable[[str], None], tmp_p
             [grafana, "server", "--homepath", "/usr/share/grafana"], env=environment, stdout=log, stderr=log
         )
     try:
-        deadline = time.monotonic() + 60
-        found: set[str] = set()
-        while found != {board["uid"] for board in BOARDS.values()}:
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.5)
-            try:
-                found = {
-                    one["uid"] for one in httpx.get(f"http://127.0.0.1:{port}/api/search?tag=marquee").json()
-                }
-            except (httpx.HTTPError, ValueError):
-                continue
+        until(
+            lambda: shown(port) == {board["uid"] for board in BOARDS.values()},
+            (tmp_path / "log").read_text,
+            server,
+        )
     finally:
         server.terminate()
         server.wait()
+
+
+def shown(port: str) -> set[str]:
+    """The dashboards that it has, by their ids; none while it does not answer."""
+    try:
+        found = httpx.get(f"http://127.0.0.1:{port}/api/search?tag=marquee").json()
+    except (httpx.HTTPError, ValueError):
+        return set()
+    return {one["uid"] for one in found}

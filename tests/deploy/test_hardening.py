@@ -7,12 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from network import ENVIRONMENT, NEEDED, REPOSITORY, Host, Network, UnavailableError
@@ -33,7 +33,6 @@ SITE = {
     "MLFLOW_UPSTREAM": "127.0.0.1:1",
     "PROXY_USERS_FILE": "/etc/proxy-users",
 }
-WITHIN_SECONDS = 30
 NO_ADMINISTRATOR = "No user with an SSH key here can become root by sudo"
 
 
@@ -298,9 +297,7 @@ def test_ssh_takes_keys_of_users_and_nothing_else(estate: Estate, tmp_path: Path
         host.write("/var/log/sshd.log", "")
         command = ["ssh", "-F", "none", *(f"-o{one}" for one in given), *options, f"{user}@{host.address}"]
         answer = estate.administrator.run(*command, "id -un", check=False)
-        wait_for(
-            lambda: re.search("Connection closed|Disconnected|disconnect", host.read("/var/log/sshd.log"))
-        )
+        until(lambda: re.search("Connection closed|Disconnected|disconnect", host.read("/var/log/sshd.log")))
         lines = host.read("/var/log/sshd.log").splitlines()
         # As the journal has them.
         host.write("/tmp/journal", "".join(f"Nov 23 09:00:00 workhorse sshd[7]: {line}\n" for line in lines))
@@ -311,7 +308,7 @@ def test_ssh_takes_keys_of_users_and_nothing_else(estate: Estate, tmp_path: Path
 
     try:
         # Not by connecting to it, which it would log as a failure, too, sooner or later.
-        wait_for(lambda: "Server listening" in host.read("/var/log/sshd.log"))
+        until(lambda: "Server listening" in host.read("/var/log/sshd.log"))
         answer, failures = ssh("deploy", "-i", str(key))
         assert (answer.stdout, failures) == ("deploy\n", "")
         for user, *options in (
@@ -357,8 +354,8 @@ def test_who_guesses_at_the_proxys_log_in_is_banned_and_others_are_not(listening
                         stdout=subprocess.DEVNULL)  # fmt: skip
     host.run("iptables", "-I", "INPUT", "-p", "tcp", "--dport", "444", "-j", "ACCEPT")
     try:
-        wait_for(lambda: listening.outside.attempts([(host.address, 444, True)]) == ["open"])
-        wait_for(lambda: "marquee-proxy" in host.run("fail2ban-client", "status", check=False).stdout)
+        until(lambda: listening.outside.attempts([(host.address, 444, True)]) == ["open"])
+        until(lambda: "marquee-proxy" in host.run("fail2ban-client", "status", check=False).stdout)
         ask = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code} ", "--max-time", "20"]
         page = f"https://{host.address}:444/mlflow"
         assert listening.outside.run(*ask, f"{page}?[1-25]").stdout == "308 " * 25
@@ -367,8 +364,7 @@ def test_who_guesses_at_the_proxys_log_in_is_banned_and_others_are_not(listening
         assert listening.hosts["nervous"].run(*ask, *guesses).stdout == "401 " * 20
         listening.outside.run(*ask, *guesses, check=False)
         banned = lambda: host.run("fail2ban-client", "get", "marquee-proxy", "banip").stdout.split()  # noqa: E731
-        wait_for(lambda: bool(banned()))
-        assert banned() == ["10.77.9.9"]
+        assert until(banned) == ["10.77.9.9"]
         gone = [(host.address, 443, False), (host.address, 80, False)]
         assert listening.outside.attempts(gone) == ["dropped"] * 2
         assert listening.administrator.attempts([(host.address, 443, True)]) == ["open"]
@@ -381,14 +377,6 @@ def test_who_guesses_at_the_proxys_log_in_is_banned_and_others_are_not(listening
         for process in (server, caddy):
             process.terminate()
             process.wait()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something holds, for as long as a busy machine may need."""
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_jails_and_filters_are_valid_on_every_role(estate: Estate) -> None:

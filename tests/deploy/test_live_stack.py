@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -34,6 +33,7 @@ import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from free_ports import free_port
+from waiting import until
 
 from marquee.config import Settings
 from marquee.jobs import Queue
@@ -581,10 +581,3 @@ def get_or_none(url: str, name: str) -> Any:
 
 def without_tls(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}sslmode=disable"
-
-
-def until(found: Callable[[], Any], said: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not found():
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.05)

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import shutil
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -38,20 +36,6 @@ def rules() -> list[dict[str, Any]]:
 ALERTS = [rule for rule in rules() if "alert" in rule]
 NAMES = sorted({rule["alert"] for rule in ALERTS})
 PAGES = sorted(page for page in RUNBOOKS.glob("*.md") if page.name != "README.md")
-
-
-@pytest.fixture(scope="module")
-def promtool(missing: Callable[[str], None]) -> Run:
-    """Run it: what it says, or a failure with that."""
-    if shutil.which("promtool") is None:
-        missing("promtool")
-
-    def run(*arguments: str | Path) -> str:
-        done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
 
 
 @pytest.mark.integration

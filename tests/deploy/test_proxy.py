@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from neighbours import BROWSER, EVERYWHERE, KEY, OPS, SHOP, client_of, connected, until, upstreams
+from neighbours import BROWSER, EVERYWHERE, KEY, OPS, SHOP, client_of, connected, upstreams
+from waiting import until
 
 from marquee.api.app import create_app
 from marquee.config import Settings

@@ -6,7 +6,8 @@ import threading
 import httpx
 import pytest
 from free_ports import free_port
-from neighbours import BROWSER, EVERYWHERE, OPS, PAGE, client_of, connected, until, upstreams
+from neighbours import BROWSER, EVERYWHERE, OPS, PAGE, client_of, connected, upstreams
+from waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

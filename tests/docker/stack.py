@@ -2,27 +2,29 @@
 
 import subprocess
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import waiting
 from engine import Engine
 
 SITE = "films.example.org"
 ONCE = {"migrate", "first-models", "render", "airflow-migrate"}
 """Services that end when they are done."""
-DEADLINE_SECONDS = 900
 PSQL = ("psql", "-U", "marquee", "-Atc")
 LIST_ARCHIVE = """
 from marquee.cli.session import open_settings
 from marquee.store.remote import RemoteStore
 print(*sorted(found.key for found in RemoteStore.open(open_settings().objects).list()), sep="\\n")
 """
+
+until = partial(waiting.until, seconds=900, every=0.5)
+"""Of a stack, where much starts at once and a look is several commands."""
 
 
 @dataclass
@@ -187,11 +189,3 @@ class Load:
                     self.answers[path, answer.status_code] += 1
                     if answer.status_code != 200:
                         self.failures.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
-
-
-def until(reached: Callable[[], bool], otherwise: Callable[[], str]) -> None:
-    """Wait for something, and say what was instead if it does not come."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not reached():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.5)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from free_ports import free_port
+from waiting import until
 
 from marquee.config import ObjectSettings
 from marquee.store.remote import RemoteStore
@@ -21,13 +21,6 @@ from marquee.store.remote import RemoteStore
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 DEADLINE_SECONDS = 180
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -72,12 +65,11 @@ def marquee(environment: dict[str, str], tmp_path: Path) -> Iterator[httpx.Clien
         with httpx.Client(base_url=url, timeout=DEADLINE_SECONDS, trust_env=False) as client:
 
             def ready() -> bool:
-                assert process.poll() is None, (tmp_path / "out").read_text()
                 with suppress(httpx.HTTPError):
                     return client.get("/health").json()["status"] == "ok"
                 return False
 
-            until(ready)
+            until(ready, (tmp_path / "out").read_text, process)
             yield client
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0, (tmp_path / "out").read_text()

@@ -5,10 +5,8 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +21,7 @@ from schemathesis.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from waiting import until
 
 from marquee.api.app import create_app
 from marquee.config import Settings
@@ -38,7 +37,6 @@ SOAK = os.environ.get("MARQUEE_SOAK") == "1"
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(3600)]
 
 EXAMPLES = 500 if SOAK else 8
-READY_SECONDS = 60
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -93,7 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process = subprocess.Popen([*marquee, "serve"], env=environment, cwd=folder, stdout=out, stderr=out)
     url = f"http://127.0.0.1:{port}"
     try:
-        await_ready(url, process, log)
+        until(lambda: is_ready(url), lambda: log.read_text()[-3000:], process)
         ids = httpx.get(f"{url}/available-content-ids", trust_env=False).json()["available_content_ids"][:9]
         known = {"user_id": [1, 2, 3], "item_id": ids, "content_id": ids, "version": versions}
         yield Served(url, key_file.read_text(), known)
@@ -174,13 +172,8 @@ def deploy(settings: Settings) -> list[str]:
     return versions
 
 
-def await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        try:
-            if httpx.get(f"{url}/health", trust_env=False).json()["predictor"]:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.05)
+def is_ready(url: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/health", trust_env=False).json()["predictor"])
+    except httpx.HTTPError:
+        return False

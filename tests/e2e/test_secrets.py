@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ import httpx
 import psycopg
 import pytest
 from free_ports import free_port
+from waiting import until
 
 from marquee.config import Settings
 from marquee.jobs import Queue
@@ -121,14 +121,6 @@ def running(name, environment, folder):
             process.wait(DEADLINE_SECONDS)
 
 
-def eventually(holds):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
-    return found
-
-
 def is_up(client):
     with contextlib.suppress(httpx.TransportError):
         return client.get("/livez").status_code == 200
@@ -179,8 +171,7 @@ def test_nothing_that_servers_write_holds_a_planted_secret(tmp_path, url, enviro
                 base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS, trust_env=False
             ) as client,
         ):
-            eventually(lambda: is_up(client) or process.poll() is not None)
-            assert process.poll() is None, (tmp_path / "serve.err").read_text()
+            until(lambda: is_up(client), (tmp_path / "serve.err").read_text, process)
             assert ask(client, key).headers["x-request-id"] == "find-me"
             headers = {"authorization": f"Bearer {key}", "x-request-id": "asked-for-it"}
             failed = client.post("/run/prepare-data", headers=headers)
@@ -193,7 +184,7 @@ def test_nothing_that_servers_write_holds_a_planted_secret(tmp_path, url, enviro
                 with database.begin() as connection:
                     return runs.get(connection, mirrored).finished
 
-            eventually(ended)
+            until(ended)
         with database.begin() as connection:
             kept = str(connection.exec_driver_sql("SELECT * FROM run_logs").all())
     written = {path.name: path.read_text() for path in tmp_path.glob("*.*")} | {

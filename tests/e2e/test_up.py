@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from free_ports import free_port
+from waiting import until
 
 from marquee.config import Settings
 from marquee.store.postgres import Database
@@ -65,8 +65,7 @@ class Marquee:
 
     def until_ready(self) -> "Marquee":
         """Wait for the greeting, where one is written to the file, and for an API that is well."""
-        until(lambda: self.process.poll() is not None or self.is_ready(), self.said)
-        assert self.process.poll() is None, self.said()
+        until(self.is_ready, self.said, self.process)
         return self
 
     def is_ready(self) -> bool:
@@ -245,13 +244,6 @@ def processes_of(home: Path) -> list[tuple[int, str]]:
             if ours or folder.startswith(f"{home}/") or str(home) in command:
                 found.append((int(entry.name), command))
     return found
-
-
-def until(holds: Callable[[], bool], explain: Callable[[], str]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.05)
 
 
 def _take_terminal() -> None:

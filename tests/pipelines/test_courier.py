@@ -9,6 +9,7 @@ import pytest
 import structlog
 from sqlalchemy import text
 from typer.testing import CliRunner
+from waiting import eventually
 
 from marquee.cli import app
 from marquee.config import ObjectSettings, Settings
@@ -211,12 +212,6 @@ def test_what_the_archive_lacks_is_sent_with_manifests_last(database, objects):
     assert enqueue_lacking(database, objects) == 0
 
 
-async def until(condition) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.02)
-
-
 async def test_worker_delivers_and_goes_on_after_an_outage(make_swift, archived, database, monkeypatch):
     monkeypatch.setattr(courier, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(courier, "MAX_PAUSE_SECONDS", 0.1)
@@ -227,12 +222,12 @@ async def test_worker_delivers_and_goes_on_after_an_outage(make_swift, archived,
     put(database, objects, "raw", "before")
     with structlog.testing.capture_logs() as logs:
         worker = asyncio.create_task(run_worker(settings, stop, pipelines={}))
-        await until(lambda: not waiting(database))
+        await eventually(lambda: not waiting(database))
         swift.kill()
         put(database, objects, "raw", "during")
-        await until(lambda: waiting(database)[0].attempts >= 3)
+        await eventually(lambda: waiting(database)[0].attempts >= 3)
         await asyncio.to_thread(swift.start)
-        await until(lambda: not waiting(database))
+        await eventually(lambda: not waiting(database))
         stop.set()
         await worker
     said = [line for line in logs if line["event"] == "courier.not_delivered"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import structlog
 from sqlalchemy import text
+from waiting import eventually
 
 from marquee.config import ObjectSettings, Settings
 from marquee.pipelines import courier
@@ -20,8 +21,6 @@ from marquee.store.repositories import outbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*")]
 
-DEADLINE_SECONDS = 120
-
 
 class Listed(RemoteStore):
     """An archive that remembers the order in which objects came."""
@@ -32,12 +31,6 @@ class Listed(RemoteStore):
         new = super().upload(key, *args, **options)
         self.arrived.append(key)
         return new
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.05)
 
 
 async def test_pipelines_go_on_while_the_archive_is_away_and_all_they_made_arrives_in_order(
@@ -64,20 +57,20 @@ async def test_pipelines_go_on_while_the_archive_is_away_and_all_they_made_arriv
         delivering = asyncio.create_task(Courier(database, objects).deliver_forever())
         try:
             await asyncio.to_thread(run, "prepare", source="sample", users=30)
-            await until(lambda: not waiting())
+            await eventually(lambda: not waiting())
             swift.kill()
             for pipeline, parameters in (("train", {"model": "popularity"}), ("infer", {}), ("prepare", {})):
                 await asyncio.to_thread(run, pipeline, **parameters)
             with pytest.raises(Exception, match="cannot be reached"):
                 await asyncio.to_thread(run, "backup")
-            await until(lambda: waiting()[0].attempts >= 3)
+            await eventually(lambda: waiting()[0].attempts >= 3)
             queued = [parcel.key for parcel in waiting()]
             with database.begin() as connection:
                 ended = connection.execute(
                     text("SELECT pipeline, status FROM runs ORDER BY created_at")
                 ).all()
             await asyncio.to_thread(swift.start)
-            await until(lambda: not waiting())
+            await eventually(lambda: not waiting())
         finally:
             delivering.cancel()
             await asyncio.gather(delivering, return_exceptions=True)

@@ -1,9 +1,9 @@
 import io
 import logging
-import time
 from uuid import uuid4
 
 import pytest
+from waiting import until
 
 from marquee.config import LogSettings
 from marquee.errors import StoreError, StoreUnavailableError
@@ -45,24 +45,17 @@ def kept(database, run_id):
         return [stored.line.event for stored in run_logs.read(connection, run_id)]
 
 
-def eventually(holds):
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-
-
 def test_lines_wait_for_a_database_that_is_away_and_the_oldest_give_way(unreliable, database, monkeypatch):
     monkeypatch.setattr(run_log, "WAITING_LINES", 4)
     run_id = uuid4()
     unreliable.error = StoreUnavailableError("It is away.")
     with RunLog(unreliable, run_id) as log:
         get_logger().warning("said.first")
-        eventually(lambda: log._is_refused)
+        until(lambda: log._is_refused)
         for number in range(4):
             get_logger().warning(f"said.{number}")
         unreliable.error = None
-        eventually(lambda: "said.3" in kept(database, run_id))
+        until(lambda: "said.3" in kept(database, run_id))
     found = kept(database, run_id)
     assert found[-4:] == [f"said.{number}" for number in range(4)]
     assert "said.first" not in found
@@ -73,10 +66,10 @@ def test_lines_that_are_refused_are_dropped_and_later_ones_kept(unreliable, data
     unreliable.error = StoreError("No.")
     with RunLog(unreliable, run_id) as log:
         get_logger().warning("said.first")
-        eventually(lambda: log._is_refused)
+        until(lambda: log._is_refused)
         unreliable.error = None
         get_logger().warning("said.second")
-        eventually(lambda: "said.second" in kept(database, run_id))
+        until(lambda: "said.second" in kept(database, run_id))
     assert "said.first" not in kept(database, run_id)
 
 

@@ -9,6 +9,7 @@ import pytest
 from procrastinate.jobs import Job
 from sqlalchemy import text
 from structlog.testing import capture_logs
+from waiting import eventually
 
 from marquee.config import Settings
 from marquee.errors import ConfigError, StoreUnavailableError
@@ -18,7 +19,6 @@ from marquee.pipelines.timetable import next_time, run_timetable, steps_of
 from marquee.pipelines.worker import run_worker
 from marquee.store.repositories import runs
 
-DEADLINE_SECONDS = 240
 STEPS = ["prepare", "train", "promote", "infer"]
 ANOTHER_TIME = text(
     """
@@ -97,29 +97,33 @@ async def running(
     await asyncio.gather(*tasks)
 
 
-async def until(database, steps: int) -> list[runs.Run]:
+def all_runs(database) -> list[runs.Run]:
+    """The runs there are, oldest first."""
+    with database.begin() as connection:
+        return runs.recent(connection, limit=100)[::-1]
+
+
+async def once_succeeded(database, steps: int) -> list[runs.Run]:
     """The runs of the timetable, oldest first, once so many have succeeded."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            with database.begin() as connection:
-                found = runs.recent(connection, limit=100)[::-1]
-            if sum(run.status == "succeeded" for run in found) >= steps:
-                return found
-            await asyncio.sleep(0.1)
+
+    def wanted() -> list[runs.Run]:
+        found = all_runs(database)
+        return found if sum(run.status == "succeeded" for run in found) >= steps else []
+
+    return await eventually(wanted)
 
 
 async def of_first_time(database, holds: Callable[[list[runs.Run]], bool]) -> list[runs.Run]:
     """The runs of the first time that was due, oldest first, once they are as wanted."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            with database.begin() as connection:
-                found = runs.recent(connection, limit=100)[::-1]
-            of_times = [(run.idempotency_key or "").rpartition("/")[0] for run in found]
-            first = next(filter(None, of_times), "none")
-            wanted = [run for run, of_time in zip(found, of_times, strict=True) if of_time == first]
-            if holds(wanted):
-                return wanted
-            await asyncio.sleep(0.1)
+
+    def wanted() -> list[runs.Run]:
+        found = all_runs(database)
+        of_times = [(run.idempotency_key or "").rpartition("/")[0] for run in found]
+        first = next(filter(None, of_times), "none")
+        these = [run for run, of_time in zip(found, of_times, strict=True) if of_time == first]
+        return these if holds(these) else []
+
+    return await eventually(wanted)
 
 
 def trains(found: list[runs.Run]) -> bool:
@@ -132,7 +136,7 @@ def is_done(found: list[runs.Run]) -> bool:
 
 async def test_steps_run_one_after_the_other_and_a_refusal_is_no_failure(running, database):
     running(promote="refuse")
-    found = (await until(database, 4))[:4]
+    found = (await once_succeeded(database, 4))[:4]
     assert [run.pipeline for run in found] == STEPS
     assert all(before.finished_at <= after.created_at for before, after in pairwise(found))
     assert found[1].parameters == {"model": "ease"}
@@ -141,7 +145,7 @@ async def test_steps_run_one_after_the_other_and_a_refusal_is_no_failure(running
 
 async def test_step_that_failed_is_tried_again_and_those_before_it_are_not(running, database):
     running(train="fail_once")
-    found = (await until(database, 4))[:5]
+    found = (await once_succeeded(database, 4))[:5]
     assert [(run.pipeline, run.status) for run in found] == [
         ("prepare", "succeeded"),
         ("train", "failed"),
@@ -159,7 +163,7 @@ async def test_step_under_way_is_joined_by_the_next_process_before_another_time(
         connection.execute(ANOTHER_TIME)
     await restart()
     (settings.home / "go").touch()
-    after = (await until(database, 5))[:5]
+    after = (await once_succeeded(database, 5))[:5]
     assert [run.pipeline for run in after] == [*STEPS, "prepare"]
     assert after[1].run_id == before[1].run_id
 
@@ -170,9 +174,7 @@ async def test_step_waits_for_another_run_of_its_pipeline(running, database, set
         other = queue.submit(connection, "train", {"model": "mlp"})
     with capture_logs() as said:
         running(train="wait")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(line["event"] == "timetable.step_waits" for line in said):
-                await asyncio.sleep(0.1)
+        await eventually(lambda: any(line["event"] == "timetable.step_waits" for line in said))
     (settings.home / "go").touch()
     found = await of_first_time(database, is_done)
     with database.begin() as connection:
@@ -187,12 +189,12 @@ async def test_cancelled_step_was_not_wanted_and_is_not_tried_again(running, dat
         Queue().cancel(connection, before[1].run_id, by="cli:kim")
     due = before[1].idempotency_key.split("/")[1]
     jobs = text("SELECT count(*) FROM queue.procrastinate_jobs WHERE args ->> 'due' = :due")
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            with database.begin() as connection:
-                if not connection.scalar(jobs, {"due": due}):
-                    break
-            await asyncio.sleep(0.1)
+
+    def are_gone() -> bool:
+        with database.begin() as connection:
+            return not connection.scalar(jobs, {"due": due})
+
+    await eventually(are_gone)
     after = await of_first_time(database, bool)
     assert [run.status for run in after] == ["succeeded", "cancelled"]
 

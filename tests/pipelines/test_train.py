@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
+from waiting import until
 
 from marquee.config import Settings
 from marquee.pipelines.run import run_here
@@ -34,7 +34,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
 ]
 
-DEADLINE_SECONDS = 120
 POOR = {"max_epochs": 1, "hidden": [4]}
 LENIENT = {"min_accuracy": 0.0, "max_cross_entropy": 100.0, "max_latency_ms": 10_000.0}
 
@@ -168,12 +167,8 @@ def server(tracker: str) -> Iterator[tuple[str, Callable[[], None]]]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    deadline = time.monotonic() + DEADLINE_SECONDS
     try:
-        while not answers(url):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        until(lambda: answers(url), process=process)
         yield url, kill
     finally:
         kill()

@@ -2,12 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import text
+from waiting import until
 
 from marquee.config import Settings
 from marquee.errors import ConfigError
@@ -83,10 +83,7 @@ def test_kill_between_two_migrations_is_made_good_by_the_next_run(database: Data
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         waits = "SELECT count(*) FROM pg_locks WHERE relation = 'runs'::regclass AND NOT granted"
-        deadline = time.monotonic() + 60
-        while watching.execute(waits).fetchone() == (0,):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
+        until(lambda: watching.execute(waits).fetchone() != (0,), process=process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert watching.execute("SELECT version_num FROM schema_revision").fetchone() == ("0004",)

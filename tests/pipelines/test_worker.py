@@ -5,8 +5,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +15,7 @@ import pytest
 from free_ports import free_port
 from sqlalchemy import text
 from structlog.testing import capture_logs
+from waiting import eventually
 
 from marquee import pipelines
 from marquee.config import Settings
@@ -184,13 +184,6 @@ def submit(database: Database, queue: Queue, pipeline: str, **parameters: object
 def read(database: Database, run_id: UUID) -> Run:
     with database.begin() as connection:
         return runs.get(connection, run_id)
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not await asyncio.to_thread(holds):
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.05)
 
 
 async def finished(database: Database, run_id: UUID) -> Run:

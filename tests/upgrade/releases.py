@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psycopg
 from free_ports import free_port
+from waiting import until
 
 from marquee.store import cluster
 
@@ -108,12 +109,11 @@ class Release:
         ):
 
             def ready() -> bool:
-                assert process.poll() is None
                 with suppress(httpx.HTTPError):
                     return bool(client.get("/health").json()["champion"])
                 return False
 
-            until(ready)
+            until(ready, process=process)
             yield client
 
 
@@ -142,14 +142,6 @@ class Home:
         """Settings that go with it: MLflow's own database is on the same server."""
         sockets = self.path / "postgres" / "socket"
         return {"MARQUEE_MLFLOW__TRACKING_URI": f"postgresql+psycopg://postgres@/mlflow?host={sockets}"}
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait for it, for as long as a busy machine may take."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def lists_of(client: httpx.Client, users: list[int]) -> dict[int, list[int]]:

@@ -11,7 +11,8 @@ from threading import Event
 import httpx
 import psycopg
 import pytest
-from releases import lists_of, rows_of, send, until
+from releases import lists_of, rows_of, send
+from waiting import until
 
 from marquee.config import Settings
 from marquee.pipelines.upgrade import look, upgrade

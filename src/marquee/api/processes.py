@@ -15,13 +15,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from marquee.children import MOST_DEATHS, asked_to_stop, deaths_lately, stop
 from marquee.config import Settings
 from marquee.errors import MarqueeError, StoreError
 from marquee.telemetry import configure_logs, get_logger
@@ -29,9 +29,6 @@ from marquee.telemetry import configure_logs, get_logger
 __all__ = ["keep_running", "run_child"]
 
 LOOK_SECONDS: Final = 0.1
-DEATHS: Final = 5
-"""A process that dies more often within `WINDOW_SECONDS` will not do better the next time."""
-WINDOW_SECONDS: Final = 60.0
 GRACE_SECONDS: Final = 5.0
 """How much longer than its requests a process may take to stop."""
 CHILD: Final = """
@@ -62,7 +59,7 @@ def keep_running(settings: Settings, metrics: Path) -> None:
     """
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
-    with _asked_to_stop() as asked:
+    with asked_to_stop() as asked:
         running: list[_Process] = []
         try:
             running += [_start(n, settings, metrics) for n in range(settings.api.processes)]
@@ -70,7 +67,9 @@ def keep_running(settings: Settings, metrics: Path) -> None:
                 for child in running:
                     _look_at(child, settings, metrics)
         finally:
-            _stop(running, settings.api.shutdown_seconds + GRACE_SECONDS, metrics)
+            stop([child.process for child in running], settings.api.shutdown_seconds + GRACE_SECONDS)
+            for child in running:
+                _forget(child, metrics)
 
 
 def run_child(serve: Callable[[Settings, Callable[[], None]], None]) -> None:
@@ -123,11 +122,10 @@ def _look_at(child: _Process, settings: Settings, metrics: Path) -> None:
     if child.failure is not None and not child.deaths:
         kind, message, fix = child.failure
         raise kind(message, fix=fix)
-    now = time.monotonic()
-    deaths = [death for death in child.deaths if now - death < WINDOW_SECONDS] + [now]
+    deaths = deaths_lately(child.deaths)
     get_logger().error("api.process_died", number=child.number, code=child.process.returncode)
     _forget(child, metrics)
-    if len(deaths) > DEATHS:
+    if len(deaths) > MOST_DEATHS:
         raise StoreError(
             f"The API process {child.number} died {len(deaths)} times in a minute, last with the code "
             f"{child.process.returncode}.",
@@ -137,38 +135,9 @@ def _look_at(child: _Process, settings: Settings, metrics: Path) -> None:
     child.process, child.line, child.failure, child.deaths = again.process, again.line, None, deaths
 
 
-def _stop(running: list[_Process], seconds: float, metrics: Path) -> None:
-    for child in running:
-        if child.process.poll() is None:
-            child.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + seconds
-    for child in running:
-        try:
-            child.process.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
-        _forget(child, metrics)
-
-
 def _forget(child: _Process, metrics: Path) -> None:
     """Close the line, and count what the process said of its own state no longer."""
     from prometheus_client.multiprocess import mark_process_dead
 
     child.line.close()
     mark_process_dead(child.process.pid, str(metrics))  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    event = threading.Event()
-
-    def note(*_: Any) -> None:
-        event.set()
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

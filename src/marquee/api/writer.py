@@ -324,8 +324,7 @@ class Journal:
         for day in impressions.partition_days():
             try:
                 with self._database.translate_errors():
-                    async with connection.transaction():
-                        await impressions.ensure_partition(connection, day)
+                    await impressions.ensure_partition(connection, day)
             except StoreError as error:
                 if connection.closed:
                     raise

@@ -35,13 +35,14 @@ def register(app: typer.Typer) -> None:
 @ops.command()
 def up() -> None:
     """Watch this machine: Prometheus, Alertmanager and exporters, beside `marquee up` (Ctrl-C stops all)."""
-    from marquee.cli.supervisor import Supervisor, require_free_port, terminated_by_signal
+    from marquee.children import asked_to_stop
+    from marquee.cli.supervisor import Supervisor, require_free_port
     from marquee.monitoring import stack, stack_files
 
     settings = open_settings()
     folder = settings.paths.observe
     with (
-        terminated_by_signal() as stop,
+        asked_to_stop() as stop,
         _database_url(settings) as database_url,
         Supervisor(settings.paths.logs) as supervisor,
     ):

@@ -44,12 +44,13 @@ def register(app: typer.Typer) -> None:
 
 def up(host: HostOption = None, port: PortOption = None) -> None:
     """Start everything on this machine: database, API and worker; on the first start run the pipeline."""
-    from marquee.cli.supervisor import Supervisor, require_free_port, terminated_by_signal
+    from marquee.children import asked_to_stop
+    from marquee.cli.supervisor import Supervisor, require_free_port
 
     settings = open_settings(**_given(host=host, port=port))
     require_free_port(settings.host, settings.port, "MARQUEE_PORT")
     started = time.monotonic()
-    with terminated_by_signal() as stop, Supervisor(settings.paths.logs) as supervisor:
+    with asked_to_stop() as stop, Supervisor(settings.paths.logs) as supervisor:
         # The API takes longest: it loads while this process starts the database.
         supervisor.start("api", "serve", "--host", settings.host, "--port", str(settings.port))
         with _server_held(settings):

@@ -14,23 +14,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from marquee.children import MOST_DEATHS, deaths_lately, stop
 from marquee.errors import ConfigError, StoreError
 from marquee.telemetry import get_logger
 
-__all__ = ["Supervisor", "require_free_port", "stop_with_parent", "terminated_by_signal"]
+__all__ = ["Supervisor", "require_free_port", "stop_with_parent"]
 
 STOP_SECONDS = 15
 """How long a child may take to finish what it is doing before it is killed."""
-RESTARTS = 5
-"""A child that dies this often within RESTART_WINDOW_SECONDS is given up."""
-RESTART_WINDOW_SECONDS = 60.0
 
 
 @dataclass
@@ -90,10 +85,9 @@ class Supervisor:
         for child in self._children:
             if child.process is None or child.process.poll() is None:
                 continue
-            now = time.monotonic()
-            child.deaths = [t for t in child.deaths if now - t < RESTART_WINDOW_SECONDS] + [now]
+            child.deaths = deaths_lately(child.deaths)
             get_logger().warning("up.child_died", child=child.name, code=child.process.returncode)
-            if len(child.deaths) > RESTARTS:
+            if len(child.deaths) > MOST_DEATHS:
                 raise StoreError(
                     f"The {child.name} died {len(child.deaths)} times in a minute: {_last_line(child.log)}",
                     fix=f"See {child.log}.",
@@ -102,16 +96,7 @@ class Supervisor:
 
     def stop_children(self) -> None:
         """Ask all children to stop, last started first; kill those that do not in time."""
-        running = [c.process for c in reversed(self._children) if c.process and c.process.poll() is None]
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in running:
-            try:
-                process.wait(max(deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        stop([c.process for c in reversed(self._children) if c.process is not None], STOP_SECONDS)
         self._children.clear()
 
     def __enter__(self) -> "Supervisor":
@@ -158,22 +143,6 @@ def stop_with_parent(lifeline: int | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
-
-
-@contextmanager
-def terminated_by_signal() -> Iterator[threading.Event]:
-    """An event that is set by Ctrl-C or SIGTERM while the block runs."""
-    event = threading.Event()
-
-    def note(*_: Any) -> None:
-        event.set()
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def require_free_port(host: str, port: int, setting: str) -> None:

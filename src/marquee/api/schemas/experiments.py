@@ -52,6 +52,17 @@ ESTIMATE: dict[str, Any] = {
     "high": 0.22,
     "users": 2100,
 }
+COMPARISON: dict[str, Any] = {
+    "arm": "challenger",
+    "metric": "hit_rate",
+    "slice": "all",
+    "value": 0.008,
+    "low": -0.001,
+    "high": 0.017,
+    "always_low": -0.009,
+    "always_high": 0.025,
+    "verdict": "not decided yet",
+}
 SHOWN: dict[str, Any] = {
     "measured_at": "2026-11-22T11:15:00Z",
     "verdict": "not decided yet",
@@ -71,19 +82,7 @@ SHOWN: dict[str, Any] = {
         }
         for name in ("champion", "challenger")
     ],
-    "comparisons": [
-        {
-            "arm": "challenger",
-            "metric": "hit_rate",
-            "slice": "all",
-            "value": 0.008,
-            "low": -0.001,
-            "high": 0.017,
-            "always_low": -0.009,
-            "always_high": 0.025,
-            "verdict": "not decided yet",
-        }
-    ],
+    "comparisons": [COMPARISON],
     "sample_ratio": {"p_value": 0.63, "always_p_value": 1.0, "alarm": False},
 }
 

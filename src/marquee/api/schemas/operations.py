@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from marquee.api.schemas.experiments import ComparisonBody, Metric
+from marquee.api.schemas.experiments import COMPARISON, ComparisonBody, Metric
 from marquee.api.schemas.service import BUNDLE, RUN_ID, shown
 
 __all__ = [
@@ -283,27 +283,6 @@ class LookBody(BaseModel):
 class ExperimentHistory(BaseModel):
     """The looks at an experiment, oldest first."""
 
-    model_config = shown(
-        {
-            "looks": [
-                {
-                    "measured_at": AT,
-                    "comparisons": [
-                        {
-                            "arm": "challenger",
-                            "metric": "hit_rate",
-                            "slice": "all",
-                            "value": 0.008,
-                            "low": -0.001,
-                            "high": 0.017,
-                            "always_low": -0.009,
-                            "always_high": 0.025,
-                            "verdict": "not decided yet",
-                        }
-                    ],
-                }
-            ]
-        }
-    )
+    model_config = shown({"looks": [{"measured_at": AT, "comparisons": [COMPARISON]}]})
 
     looks: list[LookBody]

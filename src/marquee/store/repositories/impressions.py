@@ -145,10 +145,18 @@ def partition_of(day: date) -> str:
 
 
 async def ensure_partition(connection: psycopg.AsyncConnection[Any], day: date) -> None:
-    """Make the partition of a day, where it is missing, in a transaction that the caller ends at once."""
-    await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}".encode())
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [PARTITION_LOCK])
-    await connection.execute(partition_of(day).encode())
+    """
+    Make the partition of a day, where it is missing, in a transaction of its own.
+
+    It is one message, so its locks are never held for as long as this process is busy with other things.
+
+    Args:
+        connection: in no transaction, and with autocommit.
+    """
+    await connection.execute(
+        f"SELECT set_config('lock_timeout', '{LOCK_MILLISECONDS}', true); "
+        f"SELECT pg_advisory_xact_lock({PARTITION_LOCK}); {partition_of(day)}".encode()
+    )
 
 
 def mark_viewed(views: Sequence[View]) -> tuple[Call, Call]:

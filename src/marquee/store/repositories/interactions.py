@@ -30,6 +30,7 @@ from marquee.store.bulk import copy_in, read_arrow
 from marquee.store.notify import EVERYTHING, notify
 from marquee.store.postgres import Database
 from marquee.store.repositories import erasures
+from marquee.store.staging import stage
 from marquee.store.tables import interactions, users
 
 __all__ = [
@@ -48,8 +49,6 @@ UserKind = Literal["virtual", "imported", "live"]
 
 REBUILD_ROWS = 50_000
 """From this many rows on, building the indexes after the rows beats filling them."""
-
-STORED = ", ".join([*INTERACTIONS.names, "event_key", "revokes", "source"])
 
 EFFECTIVE = """
 SELECT user_id, item_id, event, rating, watch_seconds, occurred_at
@@ -238,10 +237,7 @@ def _add_users(connection: Connection, user_ids: pa.Array, kind: UserKind) -> No
 
 def _append_missing(connection: Connection, rows: pa.Table) -> int:
     """Of the rows of a source that has some already, by way of a staging table, those whose key is new."""
-    connection.execute(
-        text(f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {STORED} FROM interactions LIMIT 0")
-    )
-    copy_in(connection, "staged", rows)
+    stage(connection, "interactions", rows)
     missing = connection.execute(
         text(
             "CREATE TEMPORARY TABLE missing ON COMMIT DROP AS SELECT * FROM staged WHERE NOT EXISTS ("
@@ -250,7 +246,8 @@ def _append_missing(connection: Connection, rows: pa.Table) -> int:
     ).rowcount
     with _indexes_for(connection, missing) as rebuilt:
         conflict = "" if rebuilt else "ON CONFLICT DO NOTHING"
-        statement = text(f"INSERT INTO interactions ({STORED}) SELECT {STORED} FROM missing {conflict}")
+        names = ", ".join(rows.column_names)
+        statement = text(f"INSERT INTO interactions ({names}) SELECT {names} FROM missing {conflict}")
         inserted = connection.execute(statement).rowcount
     connection.execute(text("DROP TABLE staged, missing"))
     return inserted
