@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
 import orjson
 import pytest
+from sqlalchemy import text
 from stored_events import append_events
 
 from marquee.api import people as routes
@@ -12,6 +14,7 @@ from marquee.api.schemas.people import Export
 from marquee.data import Event
 from marquee.errors import ErasedUserError
 from marquee.store.postgres import Database
+from marquee.store.repositories import retention
 from marquee.store.repositories.impressions import Impression
 from marquee.store.repositories.interactions import NewEvent
 
@@ -102,6 +105,28 @@ async def test_person_is_forgotten_at_once_and_for_good(deployed, client, databa
     assert export.profile[0]["created_at"] == export.profile[0]["erased_at"]
     with pytest.raises(ErasedUserError):
         append(database, *watched(ANNA, 1))
+
+
+async def test_person_whose_answers_went_is_shown_and_forgotten(deployed, client, services, database):
+    request_id, other_id = uuid4(), uuid4()
+    append(database, *(replace(event, request_id=request_id) for event in watched(ANNA, 2)))
+    for each in (request_id, other_id):
+        services.journal.impression(
+            Impression(each, NOW, ANNA, [1], [1.0], None, "b", None, "home", "personal", None, 1.0, None)
+        )
+    await services.journal.flush()
+    with database.autocommit() as connection:
+        (day,) = connection.execute(
+            text("SELECT DISTINCT tableoid::regclass::text FROM impressions")
+        ).scalars()
+        assert retention.drop_day(connection, day)
+    assert len((await history(client, ANNA))["events"]) == 2
+    export = Export.model_validate_json((await client.get(f"/v1/users/{ANNA}/export")).content)
+    assert (len(export.interactions), export.impressions) == (2, [])
+    view = {"user_id": ANNA, "event": "view", "request_id": str(request_id)}
+    assert (await client.post("/v1/events", json={"events": [view]})).status_code == 202
+    gone = (await client.delete(f"/v1/users/{ANNA}")).json()["erased"]
+    assert (gone["interactions"], gone["impressions"]) == (2, 0)
 
 
 async def test_journal_that_cannot_be_written_does_not_keep_the_rows(deployed, client, services, database):

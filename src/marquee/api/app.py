@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -192,7 +193,9 @@ async def _open(settings: Settings, access: Access) -> AsyncIterator[Services]:
     """The composition root: everything that the API uses, for as long as it runs."""
     database = Database.open(settings, prepare=False)
     try:
-        slots = Slots(ObjectStore.of(settings), settings.paths.bundles)
+        days = settings.retention.files_days
+        unused = timedelta(days=days) if days else None
+        slots = Slots(ObjectStore.of(settings), settings.paths.bundles, unused=unused)
         listener = Listener(database, silence_seconds=settings.api.database_seconds)
         users = UserStates(
             database,

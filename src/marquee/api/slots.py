@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,6 +32,7 @@ from marquee.store.postgres import Database
 from marquee.store.repositories import deployments, experiments, interactions
 from marquee.store.repositories.deployments import Deployment, Slot
 from marquee.store.repositories.experiments import Arm, Experiment
+from marquee.store.unpacked import let_unused_go
 from marquee.telemetry import get_logger
 from marquee.telemetry.metrics import BUNDLE_CREATED, BUNDLE_INFO, SWAP_SECONDS, SWAPS
 
@@ -62,6 +64,11 @@ class Followed:
     deployed: dict[str, Deployment]
     experiment: Experiment | None = None
 
+    def bundles(self) -> set[str]:
+        """The keys of all that a slot or an arm has."""
+        arms = () if self.experiment is None else self.experiment.arms
+        return {one.bundle for one in self.deployed.values()} | {arm.bundle for arm in arms}
+
     def roles(self) -> dict[str, Deployment]:
         """What must be loaded: by slot, and the arms of the experiment by their digest."""
         wanted: dict[str, Deployment] = {
@@ -85,15 +92,17 @@ class Slots:
     Args:
         objects: where bundles are.
         cache: folder of unpacked bundles.
+        unused: a bundle that was not used for so long goes from there; None: none does.
 
     Attributes:
         experiment: whose arms answer now, None where none is under way.
         warm_up: called with what is about to answer, in the thread that loaded it.
     """
 
-    def __init__(self, objects: ObjectStore, cache: Path) -> None:
+    def __init__(self, objects: ObjectStore, cache: Path, *, unused: timedelta | None = None) -> None:
         self._objects = objects
         self._cache = cache
+        self._unused = unused
         self._served: Mapping[str, Served] = {}  # by role: a slot, or an arm of the experiment
         self._counted: Served | None = None
         self._counted_at = -RECOUNT_SECONDS
@@ -184,8 +193,11 @@ class Slots:
             self.experiment = followed.experiment
             if followed != self._remembered:
                 await self._beside(partial(_remember, self._cache, followed))
-                self._remembered = followed
+                before, self._remembered = self._remembered, followed
                 await self._beside(give_back)  # what the bundles before were made of
+                # A machine that serves may have a folder of its own. Not by what is remembered of old.
+                if self._unused is not None and before is not None:
+                    await self._beside(partial(let_unused_go, self._cache, followed.bundles(), self._unused))
 
     async def restock(self, database: Database, languages: Sequence[str]) -> None:
         """

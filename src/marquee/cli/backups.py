@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def backup(
     context: typer.Context,
     full: Annotated[bool, typer.Option("--full", help="Read everything anew, not only what is new.")] = False,
-    keep_all: Annotated[bool, typer.Option("--keep-all", help="Let no old backup go.")] = False,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Let nothing old go.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Write a backup of all tables, and prove that it can be read."""

@@ -80,7 +80,7 @@ def evaluate(
             stage="tuning" if tuning else "test",
             min_rating=min_rating,
             known_best=known_best,
-            cache=settings.home / "evaluations",
+            cache=settings.paths.evaluations,
             progress=progress,
         )
     if reference is None and ratings is None:

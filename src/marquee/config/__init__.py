@@ -13,6 +13,7 @@ from marquee.config.data import (
     FeaturesSettings,
     MlflowSettings,
     ObjectSettings,
+    RetentionSettings,
     TmdbSettings,
 )
 from marquee.config.operations import (
@@ -41,6 +42,7 @@ __all__ = [
     "ObjectSettings",
     "OpsSettings",
     "Paths",
+    "RetentionSettings",
     "ScheduleSettings",
     "Settings",
     "SiteSettings",

@@ -17,12 +17,15 @@ __all__ = [
     "FeaturesSettings",
     "MlflowSettings",
     "ObjectSettings",
+    "RetentionSettings",
     "TmdbSettings",
 ]
 
 SecretFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """A file with one line; no name is no file, since Compose cannot leave a variable out."""
 PLACEHOLDERS = {"changeme", "change-me", "secret", "password", "your-key", "xxx"}
+SHOWN_DAYS = 8
+"""The console shows what became of the answers of a week, by the clock; monitoring looks back less far."""
 
 
 class DatabaseSettings(BaseModel):
@@ -143,6 +146,33 @@ class BackupSettings(BaseModel):
         description="Within so many days, what was stored of an erased user is gone also from input files, "
         "snapshots and batch predictions that cannot be rewritten.",
     )
+
+
+class RetentionSettings(BaseModel):
+    """
+    How long what piles up is kept; 0: for ever. What is older goes daily: behind a backup where there is an
+    archive, else by itself (docs/deployment.md has the table).
+    """
+
+    answers_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        400,
+        description="Answers that were given: impressions, shadow answers, predictions. At least "
+        f"{SHOWN_DAYS}: the console looks a week back. What a running experiment is measured by stays.",
+    )
+    log_days: Annotated[int, Field(ge=0, le=36_500)] = Field(90, description="What runs have logged.")
+    files_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        90,
+        description="Snapshots, features and batch predictions in the object store, here and in the archive, "
+        "and on this machine unpacked bundles that nobody has used and rankings of evaluations. The newest "
+        "files and bundles stay, and what serves.",
+    )
+
+    @field_validator("answers_days")
+    @classmethod
+    def _long_enough(cls, value: int) -> int:
+        if 0 < value < SHOWN_DAYS:
+            raise ValueError(f"must be 0, for ever, or at least {SHOWN_DAYS}")
+        return value
 
 
 class TmdbSettings(BaseModel):

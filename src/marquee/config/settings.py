@@ -14,6 +14,7 @@ from marquee.config.data import (
     FeaturesSettings,
     MlflowSettings,
     ObjectSettings,
+    RetentionSettings,
     TmdbSettings,
 )
 from marquee.config.operations import (
@@ -54,6 +55,11 @@ class Paths(BaseModel):
     def checkpoints(self) -> Path:
         """Training checkpoints, by run."""
         return self.home / "checkpoints"
+
+    @cached_property
+    def evaluations(self) -> Path:
+        """Lists that were ranked to compare models, to be taken up again."""
+        return self.home / "evaluations"
 
     @cached_property
     def mlflow(self) -> Path:
@@ -109,6 +115,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     objects: ObjectSettings = Field(default_factory=ObjectSettings)
     backup: BackupSettings = Field(default_factory=BackupSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     tmdb: TmdbSettings = Field(default_factory=TmdbSettings)
     audience: AudienceSettings = Field(default_factory=AudienceSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from marquee.errors import DamagedObjectError
+from marquee.pipelines.retention import let_go
 from marquee.pipelines.run import RunContext
 from marquee.store.backups import Backup, Vault, Verdict, prune, take_backup, verify
 from marquee.telemetry import get_logger
@@ -12,9 +13,9 @@ __all__ = ["backup"]
 
 def backup(context: RunContext) -> dict[str, Any]:
     """
-    Write a backup, verify it, and let old ones go.
+    Write a backup, verify it, and let old ones go; then what is old in the system, which the backup has.
 
-    Parameters of the run: `full` — read everything anew; `prune` — false keeps all old backups.
+    Parameters of the run: `full` — read everything anew; `prune` — false lets nothing go.
 
     Raises:
         DamagedObjectError: what it needs is damaged and cannot be written anew; it is named.
@@ -40,6 +41,7 @@ def backup(context: RunContext) -> dict[str, Any]:
         wanted = context.settings.backup
         pruned = prune(context.database, context.objects, daily=wanted.keep_daily, weekly=wanted.keep_weekly)
         counts["pruned"] = len(pruned.removed)
+        counts |= let_go(context)
     return counts
 
 

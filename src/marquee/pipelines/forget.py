@@ -25,7 +25,9 @@ from sqlalchemy import select
 
 from marquee.errors import DamagedObjectError, NotFoundError, StoreError, StoreUnavailableError
 from marquee.ingest.redact import rewrite
+from marquee.pipelines.made_files import is_manifest, made_files, named_in, remove_files
 from marquee.pipelines.raw_files import raw_files
+from marquee.pipelines.retention import let_go
 from marquee.pipelines.run import RunContext
 from marquee.store.backups import Vault
 from marquee.store.repositories import erasures, outbox
@@ -37,14 +39,18 @@ __all__ = ["forget"]
 MEMORY: Final = "looked-through"
 MAX_MEMORY_BYTES: Final = 1 << 30
 SNAPSHOTS: Final = ("snapshots/interactions", "features/users", "features/user_genres", "predictions")
-MANIFESTS: Final = ("snapshots", "features")
 
 
 def forget(context: RunContext) -> dict[str, Any]:
-    """Delete rows of erased users, and rewrite or remove the files that hold some; twice changes nothing."""
+    """
+    Delete rows of erased users, and rewrite or remove the files that hold some; twice changes nothing.
+
+    Where there is no archive, and so no nightly backup after which that would be done, let go what is old.
+    """
     walk = _Walk(context)
     while erased := walk.not_looked_for():  # who is erased meanwhile is not forgotten
         walk.look_for(erased)
+    old = let_go(context) if context.objects.remote is None else {}
     return {
         "users": len(walk.users),
         "deleted": walk.deleted,
@@ -53,6 +59,7 @@ def forget(context: RunContext) -> dict[str, Any]:
         "expired": walk.expired,
         "waiting": len(walk.memory.named),
         "damaged": walk.damaged,
+        **old,
     }
 
 
@@ -150,14 +157,8 @@ class _Walk:
 
     def _files(self) -> dict[str, datetime]:
         """Files that may name users → since when there are they."""
-        found = {file.key: file.came_in for file in raw_files(self._context.objects, ask=False)}
-        for prefix in SNAPSHOTS:
-            for item in self._vault.remote.list(prefix):
-                found[item.key] = item.modified
-            for ref in self._context.objects.list(prefix):
-                modified = (self._context.objects.root / ref.key).stat().st_mtime
-                found.setdefault(ref.key, datetime.fromtimestamp(modified, UTC))
-        return found
+        raw = {file.key: file.came_in for file in raw_files(self._context.objects, ask=False)}
+        return raw | made_files(self._vault, *SNAPSHOTS)
 
     def _look_through(self, key: str, came_in: datetime, erased: dict[int, str], folder: Path) -> None:
         self.read += 1
@@ -208,10 +209,8 @@ class _Walk:
         gone = set(snapshots)
         if not gone:
             return []
-        keys = {item.key for prefix in MANIFESTS for item in self._vault.remote.list(prefix)}
-        keys |= {ref.key for prefix in MANIFESTS for ref in self._context.objects.list(prefix)}
-        manifests = sorted(key for key in keys if key.count("/") == 1 and key.endswith(".json"))
-        return [key for key in manifests if not gone.isdisjoint(_strings(self._context.objects.get(key)))]
+        manifests = sorted(filter(is_manifest, made_files(self._vault, "snapshots", "features")))
+        return [key for key in manifests if not gone.isdisjoint(named_in(self._vault, key))]
 
     def _note(self, erased: dict[int, str]) -> None:
         """Keep beside the backups who must be taken out of those of before."""
@@ -222,15 +221,8 @@ class _Walk:
                 outbox.add(connection, [context.objects.put("erasures", content, ".txt").key])
 
     def _remove(self, key: str) -> None:
-        with self._context.database.begin() as connection:
-            outbox.drop(connection, [key])
-        self._vault.remote.delete(key)
-        (self._context.objects.root / key).unlink(missing_ok=True)
+        remove_files(self._context.database, self._vault, key)
         self.memory.drop([key])
-
-
-def _strings(manifest: bytes) -> set[str]:
-    return {value for value in json.loads(manifest).values() if isinstance(value, str)}
 
 
 def _digest(content: bytes) -> str:

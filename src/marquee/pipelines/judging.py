@@ -105,7 +105,7 @@ def judge(context: RunContext, challenger: Deployment, champion: Deployment | No
             data.interactions,
             data.catalog,
             windows=_windows(data.interactions),
-            cache=context.settings.home / "evaluations",
+            cache=context.settings.paths.evaluations,
             progress=_Reported(context),
         )
     except (DataError, ModelError, NotFoundError, RegistryError) as error:

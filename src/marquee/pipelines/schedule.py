@@ -1,4 +1,7 @@
-"""What a worker queues by itself: backups and a look at the model when due, and the rest of an erasure."""
+"""
+What a worker queues by itself: backups and a look at the model when due, the rest of an erasure, and, where
+there is no archive, the removal of what is old.
+"""
 
 import asyncio
 from collections.abc import Collection
@@ -48,7 +51,7 @@ def look(connection: Connection, settings: Settings, pipelines: Collection[str] 
     """Queue what is due now."""
     _backup(connection, settings)
     if "forget" in pipelines:
-        _forget(connection)
+        _forget(connection, settings)
     if "monitor" in pipelines:
         _monitor(connection, settings)
 
@@ -69,19 +72,22 @@ def _backup(connection: Connection, settings: Settings) -> None:
         _submit(connection, "backup", recent, min(every, TRY_AGAIN))
 
 
-def _forget(connection: Connection) -> None:
+def _forget(connection: Connection, settings: Settings) -> None:
     """
-    Once somebody was erased: soon, and then daily.
+    Once somebody was erased: soon, and then daily. Where there is no archive, daily from the second day on.
 
-    What came in since may name them again, and what cannot be rewritten has to go some day.
+    What came in since may name the erased again, and what cannot be rewritten has to go some day, as has what
+    is old, for which a backup cares elsewhere.
     """
     newest = connection.scalar(select(func.max(users.c.erased_at)))
+    due = datetime.now(UTC) - DAILY
     if newest is None:
-        return
+        first = None if settings.objects.url is not None else runs.first(connection)
+        if first is None or first > due:
+            return
     recent = runs.recent(connection, limit=RUNS, pipeline="forget")
     good = _good(recent)
-    due = datetime.now(UTC) - DAILY
-    if good is None or good.started_at is None or good.started_at <= max(newest, due):
+    if good is None or good.started_at is None or good.started_at <= max(newest or due, due):
         _submit(connection, "forget", recent, TRY_AGAIN)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marquee.data import Catalog, Interactions
-from marquee.errors import DataError
+from marquee.errors import DataError, NotFoundError
 from marquee.store.objects import ObjectStore
 from marquee.store.postgres import Database
 from marquee.store.repositories import interactions as interaction_rows
@@ -70,11 +70,18 @@ def read_snapshot(objects: ObjectStore, key: str) -> Snapshot:
         NotFoundError: there is none.
         StoreError: an object of it is damaged.
     """
-    manifest = json.loads(objects.get(key))
-    tables = {
-        name: pq.read_table(io.BytesIO(objects.get(manifest[name])))
-        for name in ("interactions", "items", "popularity")
-    }
+    try:
+        manifest = json.loads(objects.get(key))
+        tables = {
+            name: pq.read_table(io.BytesIO(objects.get(manifest[name])))
+            for name in ("interactions", "items", "popularity")
+        }
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"The snapshot {key} is not there, or not any more: {error.message}",
+            fix="Name a newer one, or none: then one is taken. MARQUEE_RETENTION__FILES_DAYS says how long "
+            "they are kept.",
+        ) from error
     return Snapshot(
         key, Interactions.from_arrow(tables["interactions"]), Catalog(tables["items"]), tables["popularity"]
     )

@@ -7,7 +7,6 @@ A bundle is `arrays.safetensors` (the arrays of the model, and those of the simi
 without one does not exist. Nothing is pickled.
 """
 
-import fcntl
 import hashlib
 import math
 import os
@@ -28,7 +27,7 @@ from marquee.errors import IncompatibleBundleError, NotFoundError, StoreError, S
 from marquee.models import model_class
 from marquee.models.base import ModelState, Recommender
 from marquee.recommend.similar import SimilarItems
-from marquee.store import formats, manifests
+from marquee.store import formats, manifests, unpacked
 from marquee.store.arrays import map_arrays
 from marquee.store.disk import sha256_of, sync
 from marquee.store.formats import ARRAYS as _ARRAYS
@@ -244,7 +243,7 @@ def load(store: ObjectStore, ref: BundleRef | str, cache: Path) -> Bundle:
     key = ref if isinstance(ref, str) else ref.key
     expected = manifests.sha256_in(key)
     folder = cache / expected
-    if not folder.is_dir():
+    while not unpacked.use(folder):  # again where somebody has removed it meanwhile
         _unpack(store, key, folder)
     fix = f"Delete the folder {folder}; it is unpacked again from the object store."
     manifest = _verify(folder, key, fix, cache / f"{expected}.verified")
@@ -272,23 +271,18 @@ def _joined(state: ModelState, similar: SimilarItems | None) -> ModelState:
 def _unpack(store: ObjectStore, key: str, folder: Path) -> None:
     """Copy a bundle out of the store; of several processes one does it and the others wait."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left_by_a_killed_process in folder.parent.glob(".unpack-*"):
-            shutil.rmtree(left_by_a_killed_process)
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as temporary:
-                made = Path(temporary, "bundle")
-                made.mkdir()
-                _copy_out(store, key, made)
-                _verify(made, key, "Restore the object from a backup, or train again.")
-                for path in (*made.iterdir(), made):
-                    sync(path)
-                made.rename(folder)
-            os.fsync(lock)
-    finally:
-        os.close(lock)
+    with unpacked.alone(folder.parent) as cache:
+        if folder.is_dir():
+            return
+        with tempfile.TemporaryDirectory(prefix=unpacked.STAGING, dir=folder.parent) as temporary:
+            made = Path(temporary, "bundle")
+            made.mkdir()
+            _copy_out(store, key, made)
+            _verify(made, key, "Restore the object from a backup, or train again.")
+            for path in (*made.iterdir(), made):
+                sync(path)
+            made.rename(folder)
+        os.fsync(cache)
 
 
 def _copy_out(store: ObjectStore, key: str, folder: Path) -> None:

@@ -136,6 +136,12 @@ class Database:
         with self.translate_errors(), self.engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """A connection in no transaction, for statements that are one each."""
+        with self.translate_errors(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
     def limit_statements(self) -> None:
         """Have statements of asynchronous connections made from now on take no longer than is set."""
         self._statement_seconds = self._settings.statement_timeout_seconds

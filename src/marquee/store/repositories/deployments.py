@@ -32,6 +32,7 @@ __all__ = [
     "current_all",
     "every",
     "hold",
+    "in_use",
     "of_run",
     "of_version",
     "previous",
@@ -133,6 +134,13 @@ def current_all(connection: Connection) -> dict[str, Deployment]:
         .order_by(deployments.c.slot, deployments.c.deployment_id.desc())
     )
     return {row.slot: Deployment(**row._mapping) for row in connection.execute(query) if row.bundle}
+
+
+def in_use(connection: Connection) -> set[str]:
+    """The keys of the bundles that a slot has, or an arm of the experiment that runs."""
+    experiment = experiments.running(connection)
+    arms = () if experiment is None else experiment.arms
+    return {one.bundle for one in current_all(connection).values()} | {arm.bundle for arm in arms}
 
 
 def of_run(connection: Connection, run_id: UUID) -> list[Deployment]:

@@ -27,6 +27,7 @@ from marquee.store.secrets import read_secret
 from marquee.store.tables import erasures, users
 
 __all__ = [
+    "DELETION_LOCK",
     "LOCK",
     "OF_USER",
     "apply",
@@ -43,7 +44,7 @@ __all__ = [
 Id = TypeVar("Id", int, str)
 
 LOCK: Final = 0x45726173  # "Eras"; any number that nobody else locks
-DELETION_LOCK: Final = 0x44656C65  # "Dele"
+DELETION_LOCK: Final = 0x44656C65  # "Dele"; of who deletes rows of answers
 KEY_CHECK: Final = b"the key of this table"
 """Its hash is in the table beside those of users: who holds another key finds it missing."""
 

@@ -22,6 +22,7 @@ __all__ = [
     "ended",
     "fail",
     "finish",
+    "first",
     "get",
     "heartbeat",
     "hold",
@@ -238,6 +239,12 @@ def steps(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, list[Ru
     query = select(runs).where(runs.c.parent_id.in_(run_ids)).order_by(runs.c.step_number)
     for row in connection.execute(query):
         made.setdefault(row.parent_id, []).append(Run(**row._mapping))
+    return made
+
+
+def first(connection: Connection) -> datetime | None:
+    """When the first run was made; None before."""
+    made: datetime | None = connection.scalar(select(func.min(runs.c.created_at)))
     return made
 
 
