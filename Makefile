@@ -151,7 +151,7 @@ client: $(MODULES) ## make the site's API client from the OpenAPI document
 	@$(BIN)/marquee docs --openapi $(VENV)/openapi.json
 	@$(NPM) run --silent client -- ../$(VENV)/openapi.json
 
-check: lint test-unit ## lint, types and the tests that need no database or server, in about two minutes
+check: lint test-unit ## lint, types and the tests that need no database or server
 
 test: lint web $(CHECKS) ## everything: lint, types and all tests, but those of containers
 	$(NPM) test
@@ -160,7 +160,7 @@ test: lint web $(CHECKS) ## everything: lint, types and all tests, but those of 
 
 test-unit: setup setup-lint $(MODULES) $(CHECKS) ## the tests that need no database or server
 	$(NPM) test
-	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not realdata and not browser and not integration and not docker" $(TESTS)
+	$(BIN)/pytest -q -n auto -m "not slow and not realdata and not browser and not integration and not docker" $(TESTS)
 
 test-integration: setup web $(CHECKS) ## the tests that need a database or server, but no browser or rating sets
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "(slow or integration) and not realdata and not browser and not docker" $(TESTS)

@@ -373,6 +373,7 @@ def mapped(folder):
     return {Path(file).parent.name for file in files if str(folder) in file}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="what is mapped is read from /proc")
 async def test_swaps_under_load_fail_nobody_and_leave_nothing_behind(tmp_path):
     """Not even until the next garbage collection: what was served is mapped no more."""

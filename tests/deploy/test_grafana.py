@@ -167,6 +167,7 @@ def test_variables_are_used_and_defined() -> None:
         assert used == defined, board["uid"]
 
 
+@pytest.mark.slow
 def test_dashboards_are_of_grafanas_types_and_wrong_ones_are_not(node: str, tmp_path: Path) -> None:
     """One run of the compiler for all: it takes seconds to read the types."""
     board = {

@@ -113,6 +113,7 @@ def host(tmp_path: Path, docker_compose: Path) -> Host:
     return Host(tmp_path, docker_compose)
 
 
+@pytest.mark.slow
 def test_what_is_left_alone_is_named_where_it_is_not_as_the_files_have_it(host: Host) -> None:
     host.begin("controltower")
     host.docker("compose", "up", "proxy", "airflow-postgres")

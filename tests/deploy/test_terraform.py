@@ -132,6 +132,7 @@ def test_files_are_formatted(terraform: str) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
+@pytest.mark.slow
 def test_checkov_finds_nothing_and_every_exception_has_a_reason(lint_python: Path) -> None:
     script = REPOSITORY / "deploy" / "checks" / "lint_delivery.py"
     ended = subprocess.run([lint_python, script, "checkov"], capture_output=True, text=True, check=False)
@@ -226,6 +227,7 @@ def test_a_value_that_cannot_be_right_is_refused(evaluate: Evaluate, name: str, 
         evaluate("1", **{name: value})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="hosts run Linux")
 @pytest.mark.parametrize("role", HOSTS)
 def test_first_start_writes_the_settings_and_then_brings_the_host_up(

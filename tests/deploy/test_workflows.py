@@ -205,6 +205,7 @@ def test_required_part_that_is_not_there_fails_and_another_is_skipped(
         not_run("Loki")
 
 
+@pytest.mark.slow
 def test_name_of_no_part_is_refused_before_any_test() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", __file__]
     environment = {**os.environ, "MARQUEE_TEST_REQUIRED": "Docker, Teraform"}

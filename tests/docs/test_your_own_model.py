@@ -74,6 +74,7 @@ def test_model_of_the_page_has_at_most_forty_lines() -> None:
     assert sum(bool(line.strip()) for line in FILES["rp3beta.py"].splitlines()) <= 40
 
 
+@pytest.mark.slow
 def test_model_of_the_page_passes_the_conformance_suite(run: Run) -> None:
     passed = run("pytest", "-q", "-p", "no:cacheprovider", "test_rp3beta.py")
     assert re.search(r"\d\d passed", passed.stdout)
