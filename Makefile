@@ -28,8 +28,10 @@ SCHEMA := web/src/client/schema.d.ts
 # Node may be of .venv: see the recipe of the stamp.
 NPM    := cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm
 TESTS  ?= tests
-# More than the two processors of CI: a third of its time a test waits for a server.
+# More than the two processors of CI: a third of its time a test waits for a server. Threads of BLAS and OpenMP
+# would only wait for one another there, in loops: with one each, tests of models take four fifths of the time.
 WORKERS ?= 3
+test test-unit test-integration test-browser: export OMP_NUM_THREADS ?= 1
 # Real servers on a busy machine: up to three failures are tried once more with nothing beside them, at the
 # end and by name, and stand if they fail again. More than that is no matter of chance.
 FAILED := .pytest_cache/v/cache/lastfailed

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,6 @@ def engine(not_run: Callable[..., None]) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def built_engine(engine: Engine) -> Engine:
     """The same with images of ours: `engine.images` names each by its file in deploy/docker."""
-    for image in BASES:
-        engine.build(image)
+    with ThreadPoolExecutor() as several:  # pip resolves, unpacks and compiles on one processor
+        list(several.map(engine.build, BASES))
     return engine

@@ -15,7 +15,7 @@ The engine runs in one of two modes, on one and the same data:
 
 With the fixtures `engine` and `built_engine` of conftest.py::
 
-    engine.build("api", tag="marquee-api:other", context=another_checkout)
+    engine.build("api")
     engine.stand_in("postgres:18-trixie", "FROM marquee-test/debian\nRUN …", [file, …])
     engine.for_stacks()
     engine.docker("run", "-d", "-p", "8000:8000", engine.images["api"])
@@ -83,6 +83,8 @@ BASES = {
     "web": {"BASE_IMAGE": "caddy:2.10-alpine", "NODE_IMAGE": "node:22-bookworm-slim"},
 }
 """Build arguments that name stand-ins, by image of ours."""
+LABELS = {"VERSION": "9.8.7", "REVISION": "0" * 40, "SOURCE": "https://example.org/marquee"}
+"""Build arguments that say what an image of ours is made from."""
 
 Mode = Literal["builds", "stacks"]
 
@@ -206,23 +208,15 @@ class Engine:
             assert time.monotonic() < deadline, told
             time.sleep(0.2)
 
-    def build(
-        self,
-        image: str,
-        *,
-        tag: str | None = None,
-        context: Path = REPOSITORY,
-        arguments: Mapping[str, str] | None = None,
-    ) -> str:
+    def build(self, image: str) -> str:
         """Build an image of ours on the stand-ins, with the classic builder; returns its name."""
         self.for_builds()
-        name = tag or f"marquee-{image}:test"
-        given = {**BASES[image], **(arguments or {})}
+        name = f"marquee-{image}:test"
+        given = {**BASES[image], **LABELS}
         flags = [part for pair in given.items() for part in ("--build-arg", "=".join(pair))]
-        dockerfile = context / f"deploy/docker/{image}.Dockerfile"
-        self.docker("build", "--network", "host", "-f", dockerfile, "-t", name, *flags, context, timeout=1800)
-        if tag is None:
-            self.images[image] = name
+        dockerfile = f"deploy/docker/{image}.Dockerfile"
+        self.docker("build", "--network", "host", "-f", dockerfile, "-t", name, *flags, ".", timeout=1800)
+        self.images[image] = name
         return name
 
     def stand_in(self, name: str, dockerfile: str, files: Sequence[Path] = ()) -> None:
