@@ -164,7 +164,7 @@ test-unit: setup setup-lint $(MODULES) $(CHECKS) ## the tests that need no datab
 	$(NPM) test
 	$(BIN)/pytest -q -n auto -m "not slow and not realdata and not browser and not integration and not docker" $(TESTS)
 
-test-integration: setup web $(CHECKS) ## the tests that need a database or server, but no browser or rating sets
+test-integration: setup setup-lint web $(CHECKS) ## the tests that need a database or server, but no browser or rating sets
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "(slow or integration) and not realdata and not browser and not docker" $(TESTS)
 
 test-browser: setup web ## the tests of the site in Chromium

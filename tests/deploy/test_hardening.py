@@ -17,9 +17,9 @@ from waiting import until
 sys.path.insert(0, str(Path(__file__).parent))
 from network import ENVIRONMENT, NEEDED, REPOSITORY, Host, Network, UnavailableError
 
-TABLE: dict[str, list[dict[str, Any]]] = json.loads((REPOSITORY / "deploy/hosts.json").read_text())
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+TABLE: dict[str, list[dict[str, Any]]] = json.loads((REPOSITORY / "deploy/hosts.json").read_text())
 ROLES = {"workhorse": 11, "controltower": 12, "nervous": 13}
 """Last byte of the address of each host."""
 UNLISTED = (25, 111, 2375, 5432, 8088, 9000, 9090)

@@ -227,7 +227,6 @@ def test_a_value_that_cannot_be_right_is_refused(evaluate: Evaluate, name: str, 
         evaluate("1", **{name: value})
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="hosts run Linux")
 @pytest.mark.parametrize("role", HOSTS)
 def test_first_start_writes_the_settings_and_then_brings_the_host_up(
